@@ -1,0 +1,56 @@
+# What a person types here: each target makes .venv when it is missing and installs nothing twice.
+
+.DEFAULT_GOAL := install
+.PHONY: install demo test test-all lint bench clean
+
+# The first of these that is Python 3.11 to 3.14 and can make environments is taken.
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+STAMP := .venv/.installed
+BENCHMARKS ?= $(sort $(wildcard benchmarks/*.py))
+# Small networks on few cores: threads that wait for each other cost more than they bring.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+
+install: $(STAMP)
+
+# The stamp is there exactly while the environment is whole: it goes before anything is changed and
+# comes back at the end, with the time of the start, so that an edit meanwhile is not missed. What
+# an interrupted installation left behind is never built upon.
+$(STAMP): pyproject.toml constraints.txt
+	@if [ ! -e $@ ]; then \
+		python=; for candidate in $(PYTHON); do \
+			if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
+				>/dev/null 2>&1; then python=$$candidate; break; fi; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo 'make: no Python 3.11 to 3.14 with the module venv among: $(PYTHON)' \
+				'(Debian: apt-get install python3-venv; else set PYTHON=/path/to/python)' >&2; \
+			exit 1; \
+		fi; \
+		echo "Making .venv with $$("$$python" --version)"; \
+		"$$python" -m venv --clear .venv || exit 1; \
+	fi
+	@rm -f $@ && touch .venv/.installing
+	@echo 'Installing into .venv (a few minutes, 7 GB, the first time)'
+	@.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+		-e '.[engine,service,dev]' -c constraints.txt
+	@mv .venv/.installing $@
+
+demo: $(STAMP)
+	.venv/bin/nas search search_spaces/searches/digits_demo.yaml
+
+test: $(STAMP)
+	$(PYTEST)
+
+test-all: $(STAMP)
+	$(PYTEST) -m 'not gpu'
+
+lint: $(STAMP)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: $(STAMP)
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; .venv/bin/python "$$script"; done
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

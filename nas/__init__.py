@@ -1,0 +1,43 @@
+"""etnas: neural architecture search for efficient transformers. The public face, loaded on use."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.report.result import SearchResult, run_search
+    from nas.search.spec import SearchSpec, load_spec
+    from nas.space.architecture import Architecture, load_architecture
+    from nas.space.loader import load_space
+    from nas.space.search_space import SearchSpace
+
+__all__ = [
+    "Architecture",
+    "SearchResult",
+    "SearchSpace",
+    "SearchSpec",
+    "load_architecture",
+    "load_space",
+    "load_spec",
+    "run_search",
+]
+
+_HOMES = {
+    "Architecture": "nas.space.architecture",
+    "SearchResult": "nas.report.result",
+    "SearchSpace": "nas.space.search_space",
+    "SearchSpec": "nas.search.spec",
+    "load_architecture": "nas.space.architecture",
+    "load_space": "nas.space.loader",
+    "load_spec": "nas.search.spec",
+    "run_search": "nas.report.result",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nas' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

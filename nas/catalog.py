@@ -1,0 +1,52 @@
+"""Every named part of etnas: one line a part, strings only, so a spec is checked without torch."""
+
+from nas.registry import Registry
+
+ATTENTIONS = Registry(
+    "attention",
+    {
+        "softmax": "nas.operators.attention.softmax:SOFTMAX",
+        "cosformer": "nas.operators.attention.cosformer:COSFORMER",
+        "linear": "nas.operators.attention.linear:LINEAR",
+        "softmax_relpos": "nas.operators.attention.relpos:SOFTMAX_RELPOS",
+    },
+)
+FFNS = Registry("ffn", {"mlp": "nas.operators.ffn.mlp:MLP"})
+NORMS = Registry(
+    "norm",
+    {
+        "layernorm": "nas.operators.norm.layernorm:LAYERNORM",
+        "rmsnorm": "nas.operators.norm.rmsnorm:RMSNORM",
+    },
+)
+TASKS = Registry(
+    "task",
+    {
+        "digits": "nas.task.image_classification:DIGITS",
+        "cifar10": "nas.task.image_classification:CIFAR10",
+        "image_folder": "nas.task.image_classification:IMAGE_FOLDER",
+    },
+)
+COSTS = Registry(
+    "cost",
+    {
+        "params": "nas.cost.analytic:PARAMS",
+        "flops": "nas.cost.analytic:FLOPS",
+        "activation_bytes": "nas.cost.analytic:ACTIVATION_BYTES",
+        "latency_ms": "nas.cost.latency:LATENCY",
+    },
+)
+STRATEGIES = Registry(
+    "strategy",
+    {
+        "random": "nas.strategy.random:RandomSearch",
+        "evolution": "nas.strategy.evolution:Evolution",
+    },
+)
+EXECUTORS = Registry(
+    "executor",
+    {
+        "local": "nas.run.executor:LocalExecutor",
+        "ray": "nas.run.ray_tune:RayExecutor",
+    },
+)

@@ -1,0 +1,57 @@
+"""What can go wrong, each error ours and also the builtin a caller expects."""
+
+
+class EtnasError(Exception):
+    """Base of every error that etnas raises on purpose; its text is one complete message."""
+
+    def __str__(self) -> str:
+        # KeyError prints the repr of its argument; a message is for people.
+        return str(self.args[0]) if self.args else ""
+
+
+class SpecError(EtnasError, ValueError):
+    """A request, space or architecture that cannot be used: what was given, allowed, and where."""
+
+
+class UnknownName(SpecError, KeyError):
+    """A name that no catalog entry carries; the message lists its nearest neighbours."""
+
+
+class DuplicateName(EtnasError, ValueError):
+    """Two catalog entries of one plug-in point carry the same name."""
+
+
+class NothingFeasible(EtnasError, ValueError):
+    """No architecture of the space can meet the constraints; the message says how near it comes."""
+
+
+class SearchNotFound(EtnasError, KeyError):
+    """No search of this id is in the record."""
+
+
+class SearchStateError(EtnasError, RuntimeError):
+    """A search is not in a state that allows what was asked (resume of a finished search, say)."""
+
+
+class LeaseLost(EtnasError, RuntimeError):
+    """Another process holds the search, or this one's lease ran out and was taken over."""
+
+
+class DuplicateTrial(EtnasError, ValueError):
+    """A trial of this search, role and index is already in the record."""
+
+
+class StoreUnavailable(EtnasError, ConnectionError):
+    """The record or the MLflow store cannot be reached or used."""
+
+
+class DataError(EtnasError, FileNotFoundError):
+    """Data are missing, truncated or not what their checksum says; folder and files are named."""
+
+
+class CheckpointError(EtnasError, OSError):
+    """A checkpoint could not be written or read; the previous one is untouched."""
+
+
+class TrainingDiverged(EtnasError, ArithmeticError):
+    """A training loss is not finite."""

@@ -1,0 +1,13 @@
+"""What holds for every test: the same examples on each run, and no word to anybody outside."""
+
+import os
+
+from hypothesis import settings
+
+# A property is tested on the same examples everywhere, so that a red test is red again.
+settings.register_profile("deterministic", derandomize=True, database=None, deadline=None)
+settings.load_profile("deterministic")
+
+# Before the packages are imported: they read it once.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
