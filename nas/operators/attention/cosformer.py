@@ -1,0 +1,27 @@
+"""cosFormer (Qin et al., 2022): linear attention re-weighted by cos((pi/2)(i - j)/M)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas.operators.attention.linear import Linear
+from nas.operators.declaration import NO_OPTIONS, Grid, Options, Own
+
+
+class CosFormer(Linear):
+    """Linear attention with features [relu(x) cos a ; relu(x) sin a], width r = 2d.
+
+    Over image patches it is bidirectional, M = the number of tokens, denominator at least 1e-6.
+    """
+
+    name = "cosformer"
+    options = NO_OPTIONS  # type: ignore[assignment]
+    features_per_width = 2
+
+    def attend(self, q: Any, k: Any, v: Any, own: Own, options: Options, grid: Grid) -> Any:  # noqa: ARG002
+        from nas_kernels import cosformer_attention
+
+        return cosformer_attention(q, k, v)
+
+
+COSFORMER = CosFormer()

@@ -1,0 +1,45 @@
+"""Linear attention (Katharopoulos et al., 2020): softmax replaced by a product of feature maps."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from nas.operators.declaration import ALL_SITES, Grid, Option, Options, Own, Parameter, Sizes
+
+
+class Linear:
+    """o_i = phi(q_i) [sum_j phi(k_j)^T v_j] / (phi(q_i) . sum_j phi(k_j)), feature width r = d."""
+
+    name = "linear"
+    sites = ALL_SITES
+    efficient = True
+    options = {  # noqa: RUF012
+        "feature_map": Option(
+            "elu1", choices=("elu1", "relu"), description="phi: elu(x) + 1, or relu(x)"
+        )
+    }
+    features_per_width = 1
+
+    def parameters(self, options: Options) -> dict[str, Parameter]:  # noqa: ARG002
+        return {}
+
+    def core_macs(self, sizes: Sizes, options: Options) -> int:  # noqa: ARG002
+        features = self.features_per_width * sizes["head_width"]
+        # Keys build the state, queries read it and its normaliser (Katharopoulos et al., 2020).
+        per_key = features * sizes["head_width"]
+        per_query = features * (sizes["head_width"] + 1)
+        return sizes["heads"] * (sizes["keys"] * per_key + sizes["tokens"] * per_query)
+
+    def core_activations(self, sizes: Sizes, options: Options) -> int:  # noqa: ARG002
+        features = self.features_per_width * sizes["head_width"]
+        state = features * (sizes["head_width"] + 1)
+        return sizes["heads"] * ((sizes["tokens"] + sizes["keys"]) * features + state)
+
+    def attend(self, q: Any, k: Any, v: Any, own: Own, options: Options, grid: Grid) -> Any:  # noqa: ARG002
+        from nas_kernels import FeatureMap, linear_attention
+
+        feature_map = cast(FeatureMap, options["feature_map"])
+        return linear_attention(q, k, v, feature_map=feature_map)
+
+
+LINEAR = Linear()

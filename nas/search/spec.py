@@ -1,0 +1,362 @@
+"""What is asked for: one frozen request, valid when it exists, the same in YAML, CLI and HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nas import catalog
+from nas.errors import SpecError
+from nas.registry import Registry, nearest
+from nas.search.objective import Constraint, Metric, Objective
+from nas.search.workload import Positive, Whole, Workload
+from nas.space.loader import explain, load_space, parse_yaml, read_yaml
+from nas.space.search_space import SearchSpace
+from nas.space.task_shape import TaskShape
+
+PositiveFloat = Annotated[float, Field(gt=0, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, strict=True)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Part(_Request):
+    """A named part with its own options: `cifar10`, or `{name: cifar10, side: 224}`."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"name": given}
+        if isinstance(given, Mapping) and "options" not in given:
+            rest = {key: value for key, value in given.items() if key != "name"}
+            return {key: given[key] for key in given if key == "name"} | {"options": rest}
+        return given
+
+    def configured(self, registry: Registry, where: str) -> Any:
+        """The part's options model, filled in and checked against its declaration."""
+        declared = registry.load(self.name, where)
+        try:
+            return declared.options_model.model_validate(self.options)
+        except ValidationError as error:
+            raise explain(error, "", declared.options_model, where) from error
+
+
+class StrategyPart(Part):
+    """The strategy: another one by its name, or other options alone."""
+
+    name: str = "evolution"
+
+
+class Augmentation(_Request):
+    """Training-time changes of the images; a flip is refused where the task says it is unsafe."""
+
+    crop_padding: Annotated[Whole, Field(le=64)] = 0
+    flip: Annotated[bool, Field(strict=True)] = False
+    randaugment_layers: Annotated[Whole, Field(le=8)] = 0
+    randaugment_magnitude: Annotated[Whole, Field(le=30)] = 9
+
+
+class TrainingRecipe(_Request):
+    """How weights are learnt: AdamW, linear warm-up then cosine to zero, clipped gradients."""
+
+    steps: Positive = 1000
+    batch_size: Positive = 64
+    learning_rate: PositiveFloat = 1e-3
+    warmup_steps: Whole = 50
+    weight_decay: NonNegative = 0.05
+    clip_norm: PositiveFloat = 1.0
+    label_smoothing: Annotated[NonNegative, Field(lt=1)] = 0.1
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_every: Positive = 200
+
+
+class Stability(_Request):
+    """Stop early when the ranking of a fixed list of subnets stays: Kendall tau >= threshold."""
+
+    every: Positive = 500
+    subnets: Annotated[Whole, Field(ge=5, le=1000)] = 50
+    threshold: Annotated[PositiveFloat, Field(le=1)] = 0.9
+    patience: Positive = 2
+
+
+class SupernetRecipe(TrainingRecipe):
+    """Training of the weight-sharing network.
+
+    `sampling`: `uniform` trains one random subnet a step, `fair` one subnet of every attention type
+    a step, `sandwich` the largest, the smallest and `random_subnets` others, with in-place
+    distillation from step `distill_after` on. `sharing` says what attention types share at a site.
+    """
+
+    sampling: Literal["uniform", "fair", "sandwich"] = "uniform"
+    sharing: Literal["per_type", "shared_vo", "shared_qkvo"] = "per_type"
+    random_subnets: Annotated[Whole, Field(le=8)] = 2
+    homogeneous_every: Positive = 4
+    distill_after: Whole | None = None
+    stability: Stability | None = None
+
+
+class Evaluation(_Request):
+    """On what candidates are scored: the first `images` of the held-out split, the same for all."""
+
+    images: Positive | None = None
+    batch_size: Positive = 250
+
+
+class Controls(_Request):
+    """What the search is compared with, scored on the same supernet.
+
+    `random`: scored random architectures (None: as many as the search has); `homogeneous`: scored
+    networks of each attention type.
+    """
+
+    random: Whole | None = None
+    homogeneous: Whole = 12
+
+
+class Confirmation(_Request):
+    """Stand-alone training of front members against homogeneous networks at matched FLOPs."""
+
+    members: Positive = 3
+    seeds: Annotated[Whole, Field(ge=2, le=20)] = 2
+    flops_tolerance: Annotated[PositiveFloat, Field(le=0.5)] = 0.03
+
+
+class Budget(_Request):
+    """When the search ends: whichever bound is met first.
+
+    Hours count supernet training and search; the controls, which answer for the same number of
+    architectures, come on top. A device is a worker.
+    """
+
+    trials: Positive = 100
+    wall_hours: PositiveFloat | None = None
+    device_hours: PositiveFloat | None = None
+
+    def hours(self, devices: int) -> float | None:
+        """Hours of wall time that both bounds leave, None for no bound."""
+        bounds = (self.wall_hours, self.device_hours and self.device_hours / devices)
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+
+class ExecutorSpec(_Request):
+    """Where evaluations run: `workers` processes with `cores` and `gpus` each.
+
+    The supernet trains on one worker with `training_cores` (None: the cores of all workers).
+    """
+
+    name: str = "ray"
+    workers: Positive = 1
+    cores: Positive = 1
+    gpus: NonNegative = 0
+    training_cores: Positive | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+    @property
+    def cores_for_training(self) -> int:
+        """Cores, and torch threads, of the worker that trains the supernet."""
+        return self.training_cores or self.workers * self.cores
+
+
+def parse_workload(given: Mapping[str, Any], source: str) -> Workload:
+    """A workload from plain values; raises `SpecError` naming the field that is wrong."""
+    try:
+        return Workload.model_validate(given)
+    except ValidationError as error:
+        raise explain(error, source, Workload) from error
+
+
+class SearchSpec(_Request):
+    """One search request; where things are stored is not in it.
+
+    `space` is a name, a path or a mapping. Raises `SpecError` (through `load_spec`) for anything
+    unknown, out of range or impossible, naming file and key path.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    task: Part
+    space: Any
+    objectives: Annotated[tuple[str, ...], Field(min_length=2, max_length=4)] = (
+        "cross_entropy",
+        "flops",
+    )
+    constraints: tuple[str, ...] = ()
+    strategy: StrategyPart = StrategyPart()
+    batch: Positive = 10
+    budget: Budget = Budget()
+    supernet: SupernetRecipe = SupernetRecipe()
+    standalone: TrainingRecipe = TrainingRecipe()
+    evaluation: Evaluation = Evaluation()
+    controls: Controls = Controls()
+    confirmation: Confirmation = Confirmation()
+    executor: ExecutorSpec = ExecutorSpec()
+    latency: Workload = Workload()
+    seed: Annotated[Whole, Field(lt=2**63)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_space(cls, given: Any) -> Any:
+        # The request carries the space itself, so that a resumed search never meets an edited file.
+        if isinstance(given, Mapping) and given.get("space") is not None:
+            space = given["space"]
+            resolved = space if isinstance(space, SearchSpace) else load_space(space)
+            return {**given, "space": resolved.to_json()}
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchSpec:
+        catalog.EXECUTORS.check(self.executor.name, "executor.name")
+        self.strategy.configured(catalog.STRATEGIES, "strategy")
+        shape = self.task_shape
+        for patch in self.search_space.network["patch_size"]:
+            try:
+                shape.grid_side(patch)
+            except SpecError as error:
+                raise SpecError(f"space.patch_size: {error}") from error
+        known = self.metrics
+        for where, names in (
+            ("objectives", self.objectives),
+            ("constraints", tuple(each.metric for each in self.parsed_constraints)),
+        ):
+            for name in names:
+                if name not in known:
+                    allowed = nearest(name, list(known))
+                    raise SpecError(f"{where}: unknown metric {name!r}; {allowed}")
+        if len(set(self.objectives)) < len(self.objectives):
+            raise SpecError(f"objectives: each once, {list(self.objectives)} given")
+        self._check_augmentation()
+        self._check_feasible()
+        return self
+
+    def _check_augmentation(self) -> None:
+        declared = catalog.TASKS.load(self.task.name)
+        options = self.task.configured(catalog.TASKS, "task")
+        for where, recipe in (("supernet", self.supernet), ("standalone", self.standalone)):
+            if recipe.augmentation.flip and not declared.flips_safe(options):
+                raise SpecError(
+                    f"{where}.augmentation.flip: task {self.task.name} declares flips unsafe "
+                    "(a mirrored image may mean another class); leave it out"
+                )
+
+    def _check_feasible(self) -> None:
+        for constraint in self.parsed_constraints:
+            if self.metrics[constraint.metric].analytic:
+                end = "smallest" if constraint.operator == "<=" else "largest"
+                cost = catalog.COSTS.load(constraint.metric)
+                best = cost.bound(self.search_space, self.task_shape, end)
+                if constraint.violation({constraint.metric: best}) > 0:
+                    raise SpecError(
+                        f"constraints: no architecture of {self.search_space.name} meets "
+                        f"'{constraint}'; the {end} possible {constraint.metric} is {best}"
+                    )
+
+    @cached_property
+    def search_space(self) -> SearchSpace:
+        """The space as a value."""
+        return load_space(self.space)
+
+    @cached_property
+    def task_shape(self) -> TaskShape:
+        """Shapes that the task declares under its options."""
+        declared = catalog.TASKS.load(self.task.name, "task")
+        shape: TaskShape = declared.shape(self.task.configured(catalog.TASKS, "task"))
+        return shape
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric by name that the task and the cost models can give."""
+        task = catalog.TASKS.load(self.task.name, "task").metrics
+        costs = (catalog.COSTS.load(name).metric for name in catalog.COSTS.names())
+        return {metric.name: metric for metric in (*task, *costs)}
+
+    @cached_property
+    def parsed_objectives(self) -> tuple[Objective, ...]:
+        """Objectives with direction and unit."""
+        return tuple(Objective(self.metrics[name]) for name in self.objectives)
+
+    @cached_property
+    def parsed_constraints(self) -> tuple[Constraint, ...]:
+        """Constraints as values."""
+        return tuple(
+            Constraint.parse(text, f"constraints.{i}") for i, text in enumerate(self.constraints)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The request's JSON form; `load_spec` reads it back to an equal request."""
+        return self.model_dump(mode="json")
+
+    @cached_property
+    def supernet_digest(self) -> str:
+        """Digest of what decides the supernet's weights: space, task, recipe and seed."""
+        options = self.task.configured(catalog.TASKS, "task")
+        content = {
+            "space": self.search_space.digest,
+            "task": {"name": self.task.name, **options.model_dump(mode="json")},
+            "recipe": self.supernet.model_dump(mode="json", exclude={"checkpoint_every"}),
+            "seed": self.seed,
+        }
+        if self.supernet.stability is not None:
+            # These images say when the training may stop.
+            content["images"] = self.evaluation.images
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_spec(
+    spec: str | Path | Mapping[str, Any], changes: Mapping[str, Any] | None = None
+) -> SearchSpec:
+    """Reads a request from a YAML file's path or a mapping, with `changes` by dotted key path.
+
+    Raises `SpecError` with the source and key path of everything that is wrong.
+    """
+    source = "spec" if isinstance(spec, Mapping) else str(spec)
+    given = dict(spec) if isinstance(spec, Mapping) else read_yaml(spec)
+    if not isinstance(given, dict):
+        raise SpecError(f"{source}: a mapping with name, task, space, ... is required")
+    for path, value in (changes or {}).items():
+        _set(given, path, value, source)
+    try:
+        return SearchSpec.model_validate(given)
+    except ValidationError as error:
+        raise explain(error, source, SearchSpec) from error
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """`budget.trials=50` as (key path, YAML value); raises `SpecError` for another form."""
+    path, found, value = text.partition("=")
+    if not found or not path.strip():
+        raise SpecError(f"--set {text}: KEY.PATH=VALUE is expected")
+    return path.strip(), parse_yaml(value, f"--set {path}")
+
+
+def _set(given: dict[str, Any], path: str, value: Any, source: str) -> None:
+    *parents, last = path.split(".")
+    level: Any = given
+    for depth, step in enumerate(parents):
+        inner = level.get(step)
+        if inner is None:
+            inner = {}
+        elif isinstance(inner, str) and step in ("task", "strategy", "executor"):
+            inner = {"name": inner}
+        if not isinstance(inner, Mapping):
+            reached = ".".join(parents[: depth + 1])
+            raise SpecError(f"{source}: --set {path}: {reached} is {inner!r}, not a mapping")
+        level[step] = dict(inner)
+        level = level[step]
+    level[last] = value

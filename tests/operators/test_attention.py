@@ -1,0 +1,105 @@
+"""The attention types against plain loops over pairs of tokens."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from nas.operators.declaration import Grid, Options
+from tests.operators.conformance import AttentionConformance, settings, sizes_of, tensors
+
+Weight = Callable[[Tensor, Tensor, int, int], Tensor]
+
+
+def weighted(q: Tensor, k: Tensor, v: Tensor, weight: Weight) -> Tensor:
+    """o_i = sum_j w_ij v_j / sum_j w_ij, pair by pair."""
+    out = torch.zeros_like(v)
+    for batch, head, i in torch.cartesian_prod(*map(torch.arange, q.shape[:3])).tolist():
+        query, keys = q[batch, head, i], k[batch, head]
+        weights = torch.stack([weight(query, key, i, j) for j, key in enumerate(keys)])
+        out[batch, head, i] = weights @ v[batch, head] / weights.sum().clamp(min=1e-6)
+    return out
+
+
+class TestSoftmax(AttentionConformance):
+    name = "softmax"
+
+    @pytest.mark.parametrize("grid", [Grid(2, 2), Grid(3, 3, 1)])
+    def test_it_is_the_definition(self, grid: Grid) -> None:
+        q, k, v = self.inputs(grid)
+        scale = q.shape[-1] ** -0.5
+        expected = weighted(q, k, v, lambda one, other, _i, _j: (one @ other * scale).exp())
+        torch.testing.assert_close(self.run(q, k, v, {}, grid), expected)
+
+
+class TestLinear(AttentionConformance):
+    name = "linear"
+
+    @pytest.mark.parametrize("feature_map", ["elu1", "relu"])
+    def test_it_is_the_definition(self, feature_map: str) -> None:
+        def phi(x: Tensor) -> Tensor:
+            return x.relu() if feature_map == "relu" else torch.where(x > 0, x + 1, x.exp())
+
+        grid = Grid(3, 3)
+        q, k, v = self.inputs(grid)
+        expected = weighted(q, k, v, lambda one, other, _i, _j: phi(one) @ phi(other))
+        found = self.run(q, k, v, {"feature_map": feature_map}, grid)
+        torch.testing.assert_close(found, expected)
+
+
+class TestCosformer(AttentionConformance):
+    name = "cosformer"
+
+    @pytest.mark.parametrize("grid", [Grid(1, 1), Grid(3, 3), Grid(4, 4, 1)])
+    def test_it_is_the_definition(self, grid: Grid) -> None:
+        q, k, v = self.inputs(grid)
+        count = q.shape[2]
+
+        def weight(one: Tensor, other: Tensor, i: int, j: int) -> Tensor:
+            return one.relu() @ other.relu() * math.cos(math.pi / 2 * (i - j) / count)
+
+        torch.testing.assert_close(self.run(q, k, v, {}, grid), weighted(q, k, v, weight))
+
+
+class TestSoftmaxRelpos(AttentionConformance):
+    name = "softmax_relpos"
+    grids = (Grid(3, 3), Grid(4, 4, 1))
+
+    @pytest.mark.parametrize("grid", [Grid(1, 1), Grid(4, 4), Grid(4, 4, 1), Grid(2, 2, 2)])
+    def test_it_is_the_definition(self, grid: Grid) -> None:
+        for options in settings(self.attention.options):
+            q, k, v = self.inputs(grid)
+            own = tensors(self.parameters(options), sizes_of(grid))
+            a, b = (self.pairs(own, options, grid, role) for role in ("key", "value"))
+            scores = torch.einsum("bhik,bhjk->bhij", q, k) + torch.einsum("bhik,ijk->bhij", q, a)
+            weights = torch.softmax(scores / q.shape[-1] ** 0.5, dim=-1)
+            moved = torch.einsum("bhij,ijk->bhik", weights, b)
+            torch.testing.assert_close(self.run(q, k, v, options, grid), weights @ v + moved)
+
+    def pairs(self, own: dict[str, Tensor], options: Options, grid: Grid, role: str) -> Tensor:
+        """(N, N, K): the vector of every pair of tokens, entry 0 where a class token takes part."""
+        limit = int(options["max_distance"])
+        places: list[tuple[int, int] | None] = [None] * grid.leading
+        places += [(r, c) for r in range(grid.rows) for c in range(grid.columns)]
+        rows, columns = own[f"row_{role}"], own[f"column_{role}"]
+        found = torch.zeros(len(places), len(places), rows.shape[1], dtype=rows.dtype)
+        for i, one in enumerate(places):
+            for j, other in enumerate(places):
+                if one is None or other is None:
+                    found[i, j] = rows[0] + columns[0]
+                else:
+                    down, right = (
+                        min(max(there - here, -limit), limit) + limit + 1
+                        for here, there in zip(one, other, strict=True)
+                    )
+                    found[i, j] = rows[down] + columns[right]
+        return found
+
+    def test_tables_hold_every_offset_and_the_class_token(self) -> None:
+        for parameter in self.parameters({"max_distance": 3}).values():
+            assert parameter.shape(sizes_of(Grid(2, 2))) == (1 + 7, 4)
+
+    def test_it_stands_on_grids_alone(self) -> None:
+        assert self.attention.sites == {"encoder_self"}

@@ -1,0 +1,52 @@
+"""Search spaces for tests: all that ship, and small ones that can be enumerated."""
+
+from pathlib import Path
+from typing import Any
+
+from nas.space.loader import load_space
+from nas.space.search_space import SearchSpace
+
+FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
+SHIPPED = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+LAYERS: dict[str, Any] = {
+    "attention": ["softmax", "linear"],
+    "heads": [2, 4],
+    "head_width": 4,
+    "ffn_width": 16,
+}
+GIVEN: dict[str, Any] = {
+    "name": "small",
+    "patch_size": [1, 2],
+    "width": [24, 16],
+    "depth": [1, 2],
+    "layers": LAYERS,
+}
+
+
+def small(**changes: Any) -> SearchSpace:
+    """A space of 4 x (4 + 16) architectures, or another with these changes."""
+    return load_space(GIVEN | changes)
+
+
+RATIOS = small(
+    depth=[2],
+    layers={"attention": ["softmax", "cosformer"], "heads": 2, "head_width": 4, "mlp_ratio": [1, 2]},
+)
+OVERRIDDEN = small(
+    depth=[1, 3],
+    **{
+        "layers.0": {"attention": ["softmax"], "heads": [4, 2]},
+        "layers.2": {"mlp_ratio": [0.5, 2.5], "heads": 3},
+    },
+)
+VARIED = small(
+    stem=["patch", "conv"],
+    norm=["rmsnorm", "layernorm"],
+    activation=["relu", "gelu"],
+    pooling=["class_token", "mean", "mean_beside_class_token"],
+    position=["none", "learned"],
+    depth=1,
+    layers=LAYERS | {"attention": [{"type": "softmax_relpos", "max_distance": 2}, "linear"]},
+)
+SMALL = {"plain": small(), "ratios": RATIOS, "overridden": OVERRIDDEN, "varied": VARIED}
