@@ -1,0 +1,352 @@
+"""Which pictures are to be told apart? Digits, CIFAR-10, or somebody's own folder of images."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import tarfile
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nas.errors import DataError
+from nas.search.objective import Metric
+from nas.space.task_shape import TaskShape
+from nas.task.image_folder import LAYOUT, SUFFIXES, class_folders, image_files, read_images
+from nas.task.splits import split_digest, stratified_split
+from nas.task.task import ImageData, LabelledImages, Scores, data_root
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CROSS_ENTROPY = Metric("cross_entropy", "minimize", "nats")
+ACCURACY = Metric("accuracy", "maximize", "fraction")
+
+Side = Annotated[int, Field(ge=4, le=1024)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# Two of them leave something to train on.
+Fraction = Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DigitsOptions(_Options):
+    """`validation` and `test` images are held out of 1,797, stratified by class.
+
+    `split_seed` draws the validation images; the test images are the same for every seed.
+    """
+
+    side: Side = 8
+    validation: Annotated[int, Field(ge=10, le=600)] = 360
+    test: Annotated[int, Field(ge=10, le=600)] = 360
+    split_seed: Seed = 0
+
+
+class Cifar10Options(_Options):
+    """`validation` images are held out of the 50,000 training images, stratified by class."""
+
+    side: Side = 32
+    validation: Annotated[int, Field(ge=10, le=40_000)] = 5_000
+    split_seed: Seed = 0
+
+
+class ImageFolderOptions(_Options):
+    """Images under `path`/CLASS/, `path` absolute or relative to the data root, made RGB.
+
+    `validation` and `test` are fractions held out, stratified; the test images depend on neither
+    `validation` nor `split_seed`. `test_path` names a folder of test images of the same classes
+    instead. `flip_safe` says that a mirrored image keeps its class.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    side: Side = 32
+    validation: Fraction = 0.1
+    test: Fraction = 0.1
+    test_path: Annotated[str, Field(min_length=1)] | None = None
+    split_seed: Seed = 0
+    flip_safe: bool = False
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        if self.test_path is not None and "test" in self.model_fields_set:
+            raise ValueError("give test (a fraction) or test_path (a folder), not both")
+        return self
+
+
+def score(outputs: Tensor, labels: Tensor) -> Scores:
+    """Cross-entropy in nats and top-1 hits, image by image, of logits (N, classes)."""
+    from torch.nn.functional import cross_entropy
+
+    losses = cross_entropy(outputs.float(), labels, reduction="none")
+    return Scores(losses, outputs.argmax(dim=1) == labels)
+
+
+def classification_metrics(losses: Tensor, correct: Tensor) -> dict[str, float]:
+    """Means over images (N,); an output that is no number has no accuracy either (NaN)."""
+    loss = float(losses.double().mean())
+    accuracy = float(correct.double().mean()) if losses.isfinite().all() else float("nan")
+    return {CROSS_ENTROPY.name: loss, ACCURACY.name: accuracy}
+
+
+class _ImageClassification:
+    """What the image tasks share: metrics, and how outputs are scored."""
+
+    name: str
+    options_model: type[_Options]
+    flip_safe = False
+    metrics = (CROSS_ENTROPY, ACCURACY)
+    primary = CROSS_ENTROPY.name
+
+    def flips_safe(self, _options: Any, /) -> bool:
+        """Whether a mirrored image keeps its class under these options."""
+        return self.flip_safe
+
+    def score(self, outputs: Tensor, labels: Tensor, /) -> Scores:
+        """Image by image: cross-entropy and top-1 hits of logits (N, classes)."""
+        return score(outputs, labels)
+
+    def summary(self, scores: Scores, /) -> dict[str, float]:
+        """Mean cross-entropy in nats and accuracy as a fraction."""
+        return classification_metrics(*scores)
+
+    def measure(self, outputs: Tensor, labels: Tensor, /) -> dict[str, float]:
+        """Mean cross-entropy in nats and accuracy as a fraction of logits (N, classes)."""
+        return self.summary(self.score(outputs, labels))
+
+
+class Digits(_ImageClassification):
+    """Scikit-learn's bundled 8x8 scans of handwritten digits (Alpaydin and Kaynak 1998)."""
+
+    name = "digits"
+    options_model = DigitsOptions
+
+    def shape(self, options: DigitsOptions, /) -> TaskShape:
+        """One channel, ten classes."""
+        return TaskShape(options.side, 1, 10)
+
+    def load(self, options: DigitsOptions, _root: Path, /) -> ImageData:
+        """The bundled images, their 17 levels spread over 0 to 255."""
+        import torch
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        levels = torch.from_numpy(found.images).long()
+        images = ((levels * 255 + 8) // 16).to(torch.uint8)[:, None]
+        labels = torch.from_numpy(found.target).long()
+        pool, test = _set_aside(images, labels, options.test)
+        names = tuple(str(name) for name in found.target_names)
+        read_test = partial(_resized, test, options.side)
+        return _held_out(pool, names, options.validation, options, read_test)
+
+    def prepare(self, _options: Any, _root: Path, /) -> str:
+        """Nothing to do."""
+        return "digits: nothing to prepare, the images come with scikit-learn"
+
+
+class Cifar10(_ImageClassification):
+    """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels."""
+
+    name = "cifar10"
+    options_model = Cifar10Options
+    flip_safe = True
+
+    def shape(self, options: Cifar10Options, /) -> TaskShape:
+        """Three channels, ten classes."""
+        return TaskShape(options.side, 3, 10)
+
+    def load(self, options: Cifar10Options, root: Path, /) -> ImageData:
+        """Reads `root`/cifar10/cifar-10-batches-py; every file's md5 sum is checked first."""
+        pool, names = _read_cifar10(root, train=True)
+        read_test = partial(_cifar10_test, root, options.side)
+        return _held_out(pool, names, options.validation, options, read_test)
+
+    def prepare(self, _options: Any, root: Path, /) -> str:
+        """Downloads what is missing or broken; nothing is half-written if that fails."""
+        from torchvision.datasets import CIFAR10 as dataset
+
+        folder = root / "cifar10" / dataset.base_folder
+        if not _cifar10_faults(folder):
+            return f"cifar10: complete in {folder}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=root, prefix=".cifar10-") as scratch:
+                dataset(scratch, download=True)
+                folder.mkdir(parents=True, exist_ok=True)
+                for name in _cifar10_sums():
+                    (Path(scratch) / dataset.base_folder / name).replace(folder / name)
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            tarfile.TarError,
+            http.client.HTTPException,
+        ) as why:
+            raise DataError(
+                f"CIFAR-10 could not be downloaded from {dataset.url} ({why}); unpack "
+                f"{dataset.filename} so that {folder} holds {', '.join(_cifar10_sums())}"
+            ) from why
+        return f"cifar10: downloaded into {folder}"
+
+
+class ImageFolder(_ImageClassification):
+    """A user's own images, one folder a class."""
+
+    name = "image_folder"
+    options_model = ImageFolderOptions
+
+    def flips_safe(self, options: ImageFolderOptions, /) -> bool:
+        """What the user says of these images."""
+        return options.flip_safe
+
+    def shape(self, options: ImageFolderOptions, /) -> TaskShape:
+        """Three channels; the class folders are counted under `data_root()`."""
+        return TaskShape(options.side, 3, len(class_folders(data_root() / options.path)))
+
+    def load(self, options: ImageFolderOptions, root: Path, /) -> ImageData:
+        """Decodes every image once; a broken one is an error before anything is learnt."""
+        folder = root / options.path
+        names = tuple(each.name for each in class_folders(folder))
+        pool = _read_classes(folder, names, options.side)
+        if options.test_path is None:
+            count = round(options.test * len(pool))
+            pool, test = _set_aside(pool.images, pool.labels, count)
+        else:
+            test = self._test_folder(root / options.test_path, names, options.side)
+        count = round(options.validation * len(pool))
+        return _held_out(pool, names, count, options, partial(_resized, test, options.side))
+
+    def _test_folder(self, folder: Path, names: tuple[str, ...], side: int) -> LabelledImages:
+        given = tuple(each.name for each in class_folders(folder))
+        if given != names:
+            raise DataError(f"{folder}: classes {', '.join(given)}; wanted: {', '.join(names)}")
+        return _read_classes(folder, names, side)
+
+    def prepare(self, options: ImageFolderOptions, root: Path, /) -> str:
+        """Says what is expected, or what there is; nothing can be downloaded."""
+        folder = root / options.path
+        count = len(class_folders(folder))
+        return (
+            f"image_folder: nothing to download; {count} classes in {folder}. Expected there: "
+            f"{LAYOUT}; images end in {', '.join(sorted(SUFFIXES))}"
+        )
+
+
+DIGITS = Digits()
+CIFAR10 = Cifar10()
+IMAGE_FOLDER = ImageFolder()
+
+
+# -- splits and statistics -------------------------------------------------------------------------
+
+
+def _set_aside(images: Tensor, labels: Tensor, count: int) -> tuple[LabelledImages, LabelledImages]:
+    """The rest and `count` test images, by no seed: another seed must not train on them."""
+    split = stratified_split(labels.tolist(), count, "test", "task.test")
+    kept, held = list(split.kept), list(split.held)
+    return LabelledImages(images[kept], labels[kept]), LabelledImages(images[held], labels[held])
+
+
+def _held_out(
+    pool: LabelledImages,
+    classes: tuple[str, ...],
+    count: int,
+    options: Any,
+    read_test: Callable[[], LabelledImages],
+) -> ImageData:
+    """The pool without `count` validation images, at the side that is asked for."""
+    labels = pool.labels.tolist()
+    split = stratified_split(labels, count, f"validation/{options.split_seed}", "task.validation")
+    train, valid = (
+        _resized(LabelledImages(pool.images[chosen], pool.labels[chosen]), options.side)
+        for chosen in (list(split.kept), list(split.held))
+    )
+    mean, std = _statistics(train.images)
+    return ImageData(train, valid, classes, mean, std, split_digest(split.held, labels), read_test)
+
+
+def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) of levels / 255, from exact counts of each level."""
+    import torch
+
+    counts = torch.stack(
+        [torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]
+    ).double()
+    shares = counts / counts.sum(dim=1, keepdim=True)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = shares @ levels
+    std = (shares * (levels - mean[:, None]).square()).sum(dim=1).sqrt()
+    return mean.float(), std.where(std > 0, 1 / 255).float()
+
+
+def _resized(data: LabelledImages, side: int) -> LabelledImages:
+    """Antialiased to (N, C, side, side); as it is where the side is right already."""
+    if data.images.shape[-1] == side:
+        return data
+    import torch
+    from torchvision.transforms.v2.functional import resize
+
+    # A few at a time: on the way they are floats.
+    parts = [resize(part, [side, side], antialias=True) for part in torch.split(data.images, 1000)]
+    return LabelledImages(torch.cat(parts), data.labels)
+
+
+def _read_classes(folder: Path, names: tuple[str, ...], side: int) -> LabelledImages:
+    import torch
+
+    groups = [image_files(folder / name) for name in names]
+    labels = [label for label, group in enumerate(groups) for _ in group]
+    files = tuple(path for group in groups for path in group)
+    return LabelledImages(read_images(files, side), torch.tensor(labels))
+
+
+# -- CIFAR-10's files ------------------------------------------------------------------------------
+
+
+def _read_cifar10(root: Path, train: bool) -> tuple[LabelledImages, tuple[str, ...]]:
+    import torch
+    from torchvision.datasets import CIFAR10 as dataset
+
+    try:
+        found = dataset(root / "cifar10", train=train, download=False)
+    except (RuntimeError, OSError) as error:
+        folder = root / "cifar10" / dataset.base_folder
+        faults = "; ".join(_cifar10_faults(folder)) or str(error)
+        raise DataError(
+            f"CIFAR-10 is not complete in {folder}: {faults}. Wanted there: "
+            f"{', '.join(_cifar10_sums())}; `nas data prepare cifar10` downloads them, or set "
+            "NAS_DATA_DIR to the folder that holds cifar10/"
+        ) from error
+    images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
+    return LabelledImages(images, torch.tensor(found.targets)), tuple(found.classes)
+
+
+def _cifar10_test(root: Path, side: int) -> LabelledImages:
+    return _resized(_read_cifar10(root, train=False)[0], side)
+
+
+def _cifar10_sums() -> dict[str, str]:
+    from torchvision.datasets import CIFAR10 as dataset
+
+    sums = dict([*dataset.train_list, *dataset.test_list])
+    return sums | {dataset.meta["filename"]: dataset.meta["md5"]}
+
+
+def _cifar10_faults(folder: Path) -> list[str]:
+    faults = []
+    for name, md5 in _cifar10_sums().items():
+        try:
+            with (folder / name).open("rb") as file:
+                digest = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False))
+            if digest.hexdigest() != md5:
+                faults.append(f"{name} is truncated or altered (wrong md5)")
+        except FileNotFoundError:
+            faults.append(f"{name} is missing")
+        except OSError as error:
+            faults.append(f"{name} cannot be read ({error.strerror})")
+    return faults
