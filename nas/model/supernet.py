@@ -1,0 +1,51 @@
+"""The weight-sharing network: one set of tensors that holds every architecture of a space."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nas.model.network import Network, Sharing, Slot, StandaloneNetwork, stored_name
+from nas.space.architecture import Architecture
+from nas.space.blueprint import blueprint
+from nas.space.search_space import SearchSpace
+from nas.space.task_shape import TaskShape
+
+
+class Supernet(Network):
+    """A network for a whole space; `supernet(images, a)` equals `supernet.extract(a)(images)`.
+
+    `sharing` says what attention types share at a site: nothing (`per_type`), V and O
+    (`shared_vo`; ViTAS, Su et al., 2022) or all four projections (`shared_qkvo`).
+    """
+
+    def __init__(
+        self, space: SearchSpace, shape: TaskShape, sharing: Sharing = "per_type", seed: int = 0
+    ) -> None:
+        super().__init__(space.covering(), shape, sharing, seed)
+        self.space = space
+        self.sharing = sharing
+
+    def forward(self, images: Tensor, architecture: Architecture) -> Tensor:
+        """Class scores (B, classes) of images (B, C, S, S), by the architecture's slice."""
+        return self.run(images, architecture)
+
+    def extract(self, architecture: Architecture) -> StandaloneNetwork:
+        """A stand-alone network with a copy of the architecture's slice of the weights."""
+        network = StandaloneNetwork(architecture, self.shape)
+        with torch.no_grad():
+            for part in blueprint(architecture, self.shape):
+                source, target = _slot(self, part.path), _slot(network, part.path)
+                for name, tensor in source.slices(part).items():
+                    getattr(target, stored_name(part, name, None)).copy_(tensor)
+        reference = next(self.parameters())
+        return network.to(reference.device, reference.dtype).train(self.training)
+
+
+def _slot(network: Network, path: str) -> Slot:
+    if not path.startswith("layers."):
+        return cast(Slot, network.outer[path])
+    _, index, name = path.split(".")
+    return cast(Slot, cast(nn.ModuleDict, network.layers[int(index)])[name])
