@@ -1,0 +1,234 @@
+"""How are weights learnt? One resumable loop for supernets and stand-alone networks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from nas.errors import TrainingDiverged
+from nas.model.network import Network, Slot
+from nas.search.spec import TrainingRecipe
+from nas.task.task import ImageData
+from nas.train import checkpoint
+from nas.train.checkpoint import State
+from nas.train.precision import autocast, precision_for
+
+REPORT_EVERY = 10
+
+Forward = Callable[..., Tensor]
+"""The network's class scores in float32, computed in the run's precision."""
+
+Losses = Callable[[int, Forward, Tensor, Tensor], Iterator[Tensor]]
+"""(step, forward, images, labels) to the step's losses, one a net; their gradients are summed."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    `step` steps of `steps` are done; `loss` is the mean over those since the report before (a net
+    that distils counts with its divergence from the largest), `seconds` the time spent training,
+    earlier attempts included. `saved` where a checkpoint of this step is on disk, so that the run
+    can be left here; `stopped` says why it ended early.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+    saved: bool = False
+    stopped: str = ""
+
+
+class Watch(Protocol):
+    """Looks at the network at intervals and may end the training; what it saw is checkpointed."""
+
+    def due(self, step: int) -> bool:
+        """Whether to look after this many steps."""
+
+    def look(
+        self, forward: Forward, history: tuple[Mapping[str, Any], ...]
+    ) -> tuple[Mapping[str, Any], str]:
+        """A JSON record of what is seen now, and the reason to stop or an empty text.
+
+        `forward` is the network in eval mode, `history` the records before.
+        """
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, on what, under which name.
+
+    `identity` holds the digests that a checkpoint must carry to be resumed, `params` the number of
+    parameters that the precision rule goes by. After `limit` seconds of this attempt the run ends.
+    """
+
+    network: Network
+    losses: Losses
+    data: ImageData
+    recipe: TrainingRecipe
+    seed: int
+    file: Path
+    identity: Mapping[str, str]
+    params: int
+    watch: Watch | None = None
+    limit: float | None = None
+
+
+def train(run: Run, device: torch.device | str) -> Iterator[Progress]:
+    """Trains, or goes on where the checkpoint stands; reports every 10 steps and when it saved.
+
+    Every draw is a function of (seed, step), so a resumed run has the losses and, on a CPU with as
+    many threads, the weights of an undisturbed one bit by bit. No file is open between reports.
+
+    Raises:
+        CheckpointError: the checkpoint is another run's or cannot be read or written.
+        TrainingDiverged: a loss or gradient is not finite; the last checkpoint is from before.
+    """
+    device, recipe = torch.device(device), run.recipe
+    network, data = run.network.to(device).train(), run.data.to(device)
+    optimizer = optimizer_for(network, recipe)
+    state = _resumed(run, optimizer, device)
+    if state.complete:
+        yield Progress(state.step, recipe.steps, state.loss, state.seconds, True, state.stopped)
+        return
+
+    def forward(*inputs: Any) -> Tensor:
+        with autocast(state.precision, device):
+            scores: Tensor = network(*inputs)
+        return scores.float()
+
+    pending: list[Tensor] = []
+    begun = time.perf_counter()
+    resumed_at, spent = begun, state.seconds
+    for step in range(state.step, recipe.steps):
+        pending.append(_step(run, data, optimizer, forward, step))
+        done = step + 1
+        stopped = ""
+        if run.watch is not None and run.watch.due(done):
+            network.eval()
+            seen, reason = run.watch.look(forward, state.history)
+            network.train()
+            state = replace(state, history=(*state.history, seen))
+            stopped = reason if done < recipe.steps else ""
+        if run.limit is not None and time.perf_counter() - begun > run.limit and not stopped:
+            stopped = "the time budget is spent" if done < recipe.steps else ""
+        ended = done == recipe.steps or bool(stopped)
+        saving = ended or done % recipe.checkpoint_every == 0
+        if saving or done % REPORT_EVERY == 0:
+            loss = _mean_loss(pending, done)
+            pending.clear()
+            seconds = spent + time.perf_counter() - resumed_at
+            state = replace(
+                state, step=done, loss=loss, seconds=seconds, complete=ended, stopped=stopped
+            )
+            if saving:
+                checkpoint.write(run.file, _tensors(network, None if ended else optimizer), state)
+            yield Progress(done, recipe.steps, loss, seconds, saving, stopped)
+            # The caller's time between reports is not training.
+            spent, resumed_at = seconds, time.perf_counter()
+        if ended:
+            return
+
+
+def _step(
+    run: Run, data: ImageData, optimizer: torch.optim.Optimizer, forward: Forward, step: int
+) -> Tensor:
+    """One update; the nets' mean loss and the gradient's norm, unread: no GPU is waited for."""
+    recipe = run.recipe
+    images, labels = data.training_batch(step, recipe.batch_size, run.seed, recipe.augmentation)
+    losses = []
+    # Each net's backward before the next forward: activations of one net at a time.
+    for loss in run.losses(step, forward, images, labels):
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    trained = [each for group in optimizer.param_groups for each in group["params"]]
+    norm = nn.utils.clip_grad_norm_(trained, recipe.clip_norm)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, step)
+    optimizer.step()
+    # None instead of zeros: AdamW then leaves alone what the next step does not sample.
+    optimizer.zero_grad(set_to_none=True)
+    return torch.stack([torch.stack(losses).mean(), norm])
+
+
+def learning_rate(recipe: TrainingRecipe, step: int) -> float:
+    """Linear warm-up to the peak, then half a cosine down to zero at `steps`."""
+    warmup = min(recipe.warmup_steps, recipe.steps)
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    part = (step - warmup) / (recipe.steps - warmup)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
+
+
+def optimizer_for(network: Network, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter, 2019); maps decay; norms, biases, tables and tokens do not."""
+    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for slot in network.modules():
+        if isinstance(slot, Slot):
+            for name, declared in slot.declared.items():
+                parameter = cast(nn.Parameter, getattr(slot, name))
+                groups[declared.init != "linear"].append(parameter)
+    decays, rests = groups
+    return torch.optim.AdamW(
+        [
+            {"params": decays, "weight_decay": recipe.weight_decay},
+            {"params": rests, "weight_decay": 0.0},
+        ],
+        lr=recipe.learning_rate,
+        fused=True,
+    )
+
+
+def _mean_loss(pending: list[Tensor], done: int) -> float:
+    values = torch.stack(pending).tolist()
+    for step, (loss, norm) in enumerate(values, start=done - len(values) + 1):
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingDiverged(
+                f"at step {step} of training the loss is {loss} and its gradient's norm {norm}; a "
+                "lower learning_rate, a longer warmup_steps or precision float32 may help"
+            )
+    return float(sum(loss for loss, _ in values) / len(values))
+
+
+# -- checkpoints -----------------------------------------------------------------------------------
+
+
+def _order(network: Network, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of the parameters in the order in which the optimizer numbers them."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    return [names[each] for group in optimizer.param_groups for each in group["params"]]
+
+
+def _tensors(network: Network, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+    """Weights, and per trained parameter AdamW's two moments and its count of updates."""
+    tensors = {f"weight/{name}": each.detach() for name, each in network.named_parameters()}
+    if optimizer is not None:
+        order = _order(network, optimizer)
+        for number, held in optimizer.state_dict()["state"].items():
+            tensors |= {f"{part}/{order[number]}": each for part, each in held.items()}
+    return tensors
+
+
+def _resumed(run: Run, optimizer: torch.optim.Optimizer, device: torch.device) -> State:
+    """Loads what the checkpoint holds, or makes a fresh state with the precision decided on."""
+    checkpoint.remove_leftovers(run.file)
+    if not run.file.exists():
+        return State(dict(run.identity), precision_for(run.recipe, run.params, device))
+    tensors, state = checkpoint.read(run.file, run.identity)
+    checkpoint.fill(run.network, tensors.pop, run.file)
+    numbers = {name: i for i, name in enumerate(_order(run.network, optimizer))}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition("/")
+        moments.setdefault(numbers[name], {})[part] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    return state

@@ -1,0 +1,172 @@
+"""How does one network learn for a whole space? By its subnets, until their ranking is stable."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nas import catalog
+from nas.cost.analytic import PARAMS
+from nas.model.supernet import Supernet
+from nas.search.spec import SearchSpec, Stability, SupernetRecipe
+from nas.space.architecture import Architecture
+from nas.task.task import ImageData
+from nas.train import checkpoint, distillation
+from nas.train.loop import Forward, Progress, Run, train
+from nas.train.sampling import Schedule
+from nas.train.scoring import score
+
+
+def train_supernet(
+    spec: SearchSpec,
+    data: ImageData,
+    folder: Path,
+    device: torch.device | str,
+    *,
+    limit: float | None = None,
+) -> Iterator[Progress]:
+    """Trains the spec's supernet into `folder`, or goes on there; finished ones are left as found.
+
+    After `limit` seconds (None: none) the training ends where it stands, and counts as finished.
+
+    Raises:
+        CheckpointError: the folder holds another spec's supernet, or cannot be read or written.
+        TrainingDiverged: a loss is not finite.
+    """
+    recipe = spec.supernet
+    supernet = _empty(spec)
+    run = Run(
+        network=supernet,
+        losses=Subnets(Schedule(spec.search_space, recipe, spec.seed), recipe),
+        data=data,
+        recipe=recipe,
+        seed=spec.seed,
+        file=supernet_file(folder),
+        identity={**_identity(spec), "validation split": data.split_digest},
+        params=PARAMS.bound(spec.search_space, spec.task_shape, "largest"),
+        watch=RankStability(spec, data, device) if recipe.stability else None,
+        limit=limit,
+    )
+    yield from train(run, device)
+
+
+def load_supernet(spec: SearchSpec, folder: Path, device: torch.device | str) -> Supernet:
+    """The finished supernet in eval mode; raises `CheckpointError` where there is none."""
+    supernet = _empty(spec)
+    checkpoint.read_weights(supernet_file(folder), _identity(spec), supernet)
+    return supernet.to(device).eval()
+
+
+def supernet_file(folder: Path) -> Path:
+    """Where a folder keeps the supernet."""
+    return folder / "supernet.safetensors"
+
+
+def _empty(spec: SearchSpec) -> Supernet:
+    return Supernet(spec.search_space, spec.task_shape, spec.supernet.sharing, spec.seed)
+
+
+def _identity(spec: SearchSpec) -> dict[str, str]:
+    return {"supernet digest": spec.supernet_digest}
+
+
+class Subnets:
+    """The losses of a step's nets: cross-entropy, and for the others of a sandwich distillation."""
+
+    def __init__(self, schedule: Schedule, recipe: SupernetRecipe) -> None:
+        self.schedule, self.recipe = schedule, recipe
+        self._distil_from = distillation.first_step(recipe)
+
+    def __call__(
+        self, step: int, forward: Forward, images: Tensor, labels: Tensor
+    ) -> Iterator[Tensor]:
+        """One loss a net, all on the same images."""
+        teacher: Tensor | None = None
+        smoothing = self.recipe.label_smoothing
+        for net in self.schedule.at(step):
+            scores = forward(images, net.architecture)
+            if teacher is None:
+                yield functional.cross_entropy(scores, labels, label_smoothing=smoothing)
+            else:
+                yield distillation.distillation(scores, teacher)
+            if net.role == "largest" and step >= self._distil_from:
+                teacher = scores.detach()
+
+
+# -- stopping --------------------------------------------------------------------------------------
+
+
+class RankStability:
+    """Ends the training when a fixed list of random subnets keeps its order.
+
+    They are scored every `every` steps on the search's validation images; the reason to stop is
+    `patience` consecutive scorings whose Kendall tau with the scoring before is >= `threshold`.
+    """
+
+    def __init__(
+        self,
+        spec: SearchSpec,
+        data: ImageData,
+        device: torch.device | str,
+    ) -> None:
+        assert spec.supernet.stability is not None
+        self.stability: Stability = spec.supernet.stability
+        rng = random.Random(f"{spec.seed} rank stability")
+        space = spec.search_space
+        self.subnets = [space.sample(rng) for _ in range(self.stability.subnets)]
+        self._data, self._device = data, device
+        self._task, self._evaluation = catalog.TASKS.load(spec.task.name), spec.evaluation
+
+    def due(self, step: int) -> bool:
+        """Every `every` steps."""
+        return step % self.stability.every == 0
+
+    def look(
+        self, forward: Forward, history: tuple[Mapping[str, Any], ...]
+    ) -> tuple[Mapping[str, Any], str]:
+        """{"losses": by subnet, "tau": with the scoring before or None}, and why to stop."""
+        chosen = self._data.validation(self._evaluation.images)
+        losses = []
+        for subnet in self.subnets:
+            scores = score(
+                self._task,
+                partial(_call, forward, subnet),
+                self._data,
+                chosen,
+                batch_size=self._evaluation.batch_size,
+                device=self._device,
+            )
+            losses.append(float(scores.losses.double().mean()))
+        tau = kendall_tau(history[-1]["losses"], losses) if history else None
+        taus = [*(each["tau"] for each in history), tau]
+        return {"losses": losses, "tau": tau}, self._reason(taus)
+
+    def _reason(self, taus: Sequence[float | None]) -> str:
+        latest = taus[-self.stability.patience :]
+        stable = [tau for tau in latest if tau is not None and tau >= self.stability.threshold]
+        if len(stable) < self.stability.patience:
+            return ""
+        shown = ", ".join(f"{tau:.3f}" for tau in stable)
+        return f"the ranking is stable: Kendall tau {shown} >= {self.stability.threshold:g}"
+
+
+def _call(forward: Forward, architecture: Architecture, images: Tensor) -> Tensor:
+    return forward(images, architecture)
+
+
+def kendall_tau(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Kendall's tau-b (1945), ties counted out; None where either list is all ties."""
+    upper = np.triu_indices(len(one), 1)
+    signs = [np.sign(np.subtract.outer(each, each)[upper]) for each in (one, other)]
+    agreeing = float(signs[0] @ signs[1])
+    untied = math.prod(float(np.count_nonzero(each)) for each in signs)
+    return agreeing / math.sqrt(untied) if untied else None

@@ -1,0 +1,251 @@
+"""Does a run learn, and does it go on after any interruption as if there had been none?"""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nas.errors import CheckpointError, TrainingDiverged
+from nas.search.spec import TrainingRecipe
+from nas.task.task import ImageData
+from nas.train import checkpoint
+from nas.train.loop import Progress, learning_rate, optimizer_for
+from nas.train.standalone import load_standalone, standalone_file, train_standalone
+from nas.train.supernet import load_supernet, supernet_file, train_supernet
+from tests.train.cases import finish, leave_at_save, request
+
+AUGMENTED = {"augmentation": {"crop_padding": 1, "randaugment_layers": 1}}
+ROOT = Path(__file__).parents[2]
+
+
+def curve(reports: list[Progress]) -> dict[int, float]:
+    return {report.step: report.loss for report in reports}
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("sampling", ["uniform", "fair", "sandwich"])
+def test_an_abandoned_run_goes_on_bit_by_bit(
+    sampling: str, precision: str, data: ImageData, tmp_path: Path
+) -> None:
+    spec = request({"sampling": sampling, "precision": precision, **AUGMENTED})
+    whole = finish(train_supernet(spec, data, tmp_path / "whole", "cpu"))
+    left = leave_at_save(train_supernet(spec, data, tmp_path / "cut", "cpu"))
+    assert left.step == 17
+    rest = finish(train_supernet(spec, data, tmp_path / "cut", "cpu"))
+    assert [report.step for report in whole] == [10, 17, 20, 30]
+    assert curve(rest) == {step: curve(whole)[step] for step in (20, 30)}
+    assert rest[-1].saved
+    assert rest[-1].seconds > left.seconds
+    networks = [load_supernet(spec, tmp_path / each, "cpu") for each in ("whole", "cut")]
+    assert same_weights(*networks)
+    assert not networks[0].training
+
+
+def test_a_killed_process_is_resumed_bit_by_bit(data: ImageData, tmp_path: Path) -> None:
+    changes = {"steps": 400, "checkpoint_every": 10}
+    code = f"""
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from nas import catalog
+from nas.train.supernet import train_supernet
+from tests.train.cases import request
+spec = request({changes!r})
+task = catalog.TASKS.load("digits")
+data = task.load(task.options_model(), Path("nowhere"))
+for report in train_supernet(spec, data, Path({str(tmp_path / "cut")!r}), "cpu"):
+    print(report.step, flush=True)
+"""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if int(line) >= 20:
+                break
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    spec = request(changes)
+    saved = checkpoint.read_state(supernet_file(tmp_path / "cut"), {})
+    assert 20 <= saved.step < 400
+    rest = finish(train_supernet(spec, data, tmp_path / "cut", "cpu"))
+    whole = finish(train_supernet(spec, data, tmp_path / "whole", "cpu"))
+    assert [report.step for report in rest] == list(range(saved.step + 10, 401, 10))
+    assert curve(rest).items() <= curve(whole).items()
+    networks = [load_supernet(spec, tmp_path / each, "cpu") for each in ("whole", "cut")]
+    assert same_weights(*networks)
+
+
+def test_a_finished_run_is_found_and_not_trained_again(data: ImageData, tmp_path: Path) -> None:
+    spec = request()
+    last = finish(train_supernet(spec, data, tmp_path, "cpu"))[-1]
+    before = supernet_file(tmp_path).stat()
+    assert finish(train_supernet(spec, data, tmp_path, "cpu")) == [last]
+    assert supernet_file(tmp_path).stat() == before
+    # What only the training needs is not kept.
+    assert all(name.startswith("weight/") for name in load_file(supernet_file(tmp_path)))
+
+
+def test_an_unfinished_or_missing_run_is_not_loaded(data: ImageData, tmp_path: Path) -> None:
+    spec = request()
+    with pytest.raises(CheckpointError, match="no checkpoint here"):
+        load_supernet(spec, tmp_path, "cpu")
+    leave_at_save(train_supernet(spec, data, tmp_path, "cpu"))
+    with pytest.raises(CheckpointError, match="stands at step 17"):
+        load_supernet(spec, tmp_path, "cpu")
+
+
+def test_another_run_s_checkpoint_is_refused(data: ImageData, tmp_path: Path) -> None:
+    leave_at_save(train_supernet(request(), data, tmp_path, "cpu"))
+    before = supernet_file(tmp_path).read_bytes()
+    for other in (request({"learning_rate": 0.1}), request(seed=1), request(space="digits_tiny")):
+        with pytest.raises(CheckpointError, match="another run: its supernet digest"):
+            finish(train_supernet(other, data, tmp_path, "cpu"))
+    split = {**data.__dict__, "split_digest": "0" * 64}
+    with pytest.raises(CheckpointError, match="validation split"):
+        finish(train_supernet(request(), ImageData(**split), tmp_path, "cpu"))
+    assert supernet_file(tmp_path).read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", None], ids=["empty", "other", "truncated"])
+def test_a_broken_file_is_named(content: bytes | None, data: ImageData, tmp_path: Path) -> None:
+    spec = request()
+    leave_at_save(train_supernet(spec, data, tmp_path, "cpu"))
+    file = supernet_file(tmp_path)
+    file.write_bytes(file.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(CheckpointError, match=r"supernet\.safetensors: not readable"):
+        finish(train_supernet(spec, data, tmp_path, "cpu"))
+
+
+# -- faults of the disk ----------------------------------------------------------------------------
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("fault", ["os.fsync", "pathlib.Path.replace"])
+def test_a_disk_that_fills_leaves_the_previous_checkpoint(
+    fault: str, data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = request()
+    run = train_supernet(spec, data, tmp_path, "cpu")
+    assert leave_at_save(run).step == 17
+    before = supernet_file(tmp_path).read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(fault, full_disk)
+        with pytest.raises(CheckpointError, match=r"No space left.*previous one is untouched"):
+            finish(run)
+    assert [each.name for each in tmp_path.iterdir()] == ["supernet.safetensors"]
+    assert supernet_file(tmp_path).read_bytes() == before
+    assert finish(train_supernet(spec, data, tmp_path, "cpu"))[-1].step == 30
+
+
+def test_a_write_cut_short_by_the_system_leaves_nothing(tmp_path: Path) -> None:
+    file, state = tmp_path / "a.safetensors", checkpoint.State({}, "float32", loss=0.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"a\.safetensors.*there is no earlier one"):
+            checkpoint.write(file, {"weight/x": torch.zeros(10_000)}, state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    checkpoint.write(file, {"weight/x": torch.zeros(10_000)}, state)
+    assert checkpoint.read_state(file, {}) == state
+
+
+def test_what_a_killed_write_left_is_removed(data: ImageData, tmp_path: Path) -> None:
+    (tmp_path / ".supernet.safetensors.0123").write_bytes(b"half")
+    finish(train_supernet(request(), data, tmp_path, "cpu"))
+    assert [each.name for each in tmp_path.iterdir()] == ["supernet.safetensors"]
+
+
+def test_no_file_is_open_between_reports(data: ImageData, tmp_path: Path) -> None:
+    leave_at_save(train_supernet(request(), data, tmp_path, "cpu"))
+    for _ in train_supernet(request(), data, tmp_path, "cpu"):
+        maps = Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else ""
+        handles = Path("/proc/self/fd")
+        opened = [str(each.resolve()) for each in handles.iterdir()] if handles.exists() else []
+        assert str(tmp_path) not in maps
+        assert not [each for each in opened if each.startswith(str(tmp_path))]
+
+
+# -- learning --------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(
+    data: ImageData, tmp_path: Path
+) -> None:
+    diverging = {"learning_rate": 1e30, "warmup_steps": 0, "checkpoint_every": 2}
+    spec = request(diverging, diverging)
+    with pytest.raises(TrainingDiverged, match=r"at step \d+ of training") as caught:
+        finish(train_supernet(spec, data, tmp_path, "cpu"))
+    assert isinstance(caught.value, ArithmeticError)
+    saved = supernet_file(tmp_path)
+    weights = load_file(saved).values() if saved.exists() else []
+    assert all(torch.isfinite(each).all() for each in weights)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    recipe = TrainingRecipe(steps=110, warmup_steps=10, learning_rate=0.4)
+    rates = [learning_rate(recipe, step) for step in range(110)]
+    assert rates[:10] == pytest.approx([0.04 * (i + 1) for i in range(10)])
+    assert rates[10] == pytest.approx(0.4)
+    assert rates[60] == pytest.approx(0.2)
+    assert 0 < rates[-1] < 2e-4
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert learning_rate(TrainingRecipe(steps=5, warmup_steps=50), 4) == pytest.approx(1e-3)
+
+
+def test_only_maps_decay() -> None:
+    from nas.model.supernet import Supernet
+
+    spec = request(space="digits_tiny")
+    supernet = Supernet(spec.search_space, spec.task_shape)
+    decays, rests = optimizer_for(supernet, spec.supernet).param_groups
+    assert (decays["weight_decay"], rests["weight_decay"]) == (0.05, 0.0)
+    names = {parameter: name for name, parameter in supernet.named_parameters()}
+    decaying = {names[each] for each in decays["params"]}
+    assert decaying | {names[each] for each in rests["params"]} == set(names.values())
+    for name in names.values():
+        role = name.split(".")[-1].split("@")[0]
+        assert (name in decaying) == (role.endswith("weight") and "norm" not in name), name
+
+
+def test_a_network_alone_resumes_and_learns(data: ImageData, tmp_path: Path) -> None:
+    recipe = {"steps": 300, "batch_size": 32, "checkpoint_every": 100, "learning_rate": 1e-2}
+    spec = request(standalone=recipe)
+    architecture = spec.search_space.extreme("largest")
+    given: dict[str, Any] = {"seed": 3, "device": "cpu"}
+    run = train_standalone(architecture, spec, data, folder=tmp_path / "cut", **given)
+    assert leave_at_save(run).step == 100
+    for folder in ("cut", "whole"):
+        finish(train_standalone(architecture, spec, data, folder=tmp_path / folder, **given))
+        assert standalone_file(tmp_path / folder, architecture, 3).exists()
+    cut, whole = (
+        load_standalone(architecture, spec, folder=tmp_path / each, **given)
+        for each in ("cut", "whole")
+    )
+    assert same_weights(cut, whole)
+    test = data.test()
+    with torch.inference_mode():
+        hits = cut(data.normalise(test.images)).argmax(1) == test.labels
+    assert hits.float().mean() > 0.8
