@@ -1,0 +1,108 @@
+"""Which of two searches found the better front: a common reference point, equal numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nas.errors import NothingFeasible, SpecError
+from nas.report.evidence import NOT_RESOLVED, Comparison, Summary, plain
+from nas.report.summary import compare_at_equal_n, summarize
+from nas.report.table import coverage, noise
+from nas.search.pareto import ideal_point, reference_point, scored
+from nas.search.spec import SearchSpec
+from nas.search.trial import Trial
+
+
+@dataclass(frozen=True)
+class FrontComparison:
+    """Two fronts side by side; `comparison` calls the first one `search` and the second `other`."""
+
+    first: Summary
+    second: Summary
+    reference: Mapping[str, float]
+    ideal: Mapping[str, float]
+    comparison: Comparison
+    differences: tuple[str, ...]
+    """What the two requests do not share and scores depend on."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        shown: dict[str, Any] = plain(self)
+        return shown
+
+    @property
+    def words(self) -> list[str]:
+        """What follows, in plain sentences."""
+        each = self.comparison
+        facts = (
+            f"at n = {each.n} the first covers {coverage(each.search)} and the second "
+            f"{coverage(each.other)} of the volume to their common reference point"
+        )
+        said = [f"{self._verdict()}: {facts}; noise {noise(each)}."]
+        if self.differences:
+            said.append(
+                f"The searches differ in {', '.join(self.differences)}: scores of different "
+                "supernets or images are not on one scale, so only stand-alone training decides."
+            )
+        return said
+
+    def _verdict(self) -> str:
+        if self.comparison.verdict == NOT_RESOLVED:
+            return "Not resolved"
+        better = "first" if self.comparison.difference > 0 else "second"
+        return f"The {better} front covers more"
+
+
+def compare_fronts(
+    first: tuple[SearchSpec, Sequence[Trial]], second: tuple[SearchSpec, Sequence[Trial]]
+) -> FrontComparison:
+    """Compares the search trials of two searches, each under its own constraints.
+
+    The reference point is the worst of both, the ideal the best of both. Resolved only where the
+    random controls of both are. Raises `SpecError` where tasks or objectives differ and
+    `NothingFeasible` where one side has no scored trial.
+    """
+    (spec, _), (other, _) = first, second
+    for what, left, right in (
+        ("task", spec.task, other.task),
+        ("objectives", list(spec.objectives), list(other.objectives)),
+    ):
+        if left != right:
+            raise SpecError(f"{what}: {left} and {right} cannot be compared; they must be the same")
+    pools = [[t for t in trials if t.role == "search"] for _, trials in (first, second)]
+    for side, pool in zip((spec, other), pools, strict=True):
+        if not scored(pool):
+            raise NothingFeasible(f"search {side.name} has no scored trial to compare")
+    summaries = [summarize(*side) for side in (first, second)]
+    both = [trial for pool in pools for trial in pool]
+    corner = reference_point(both, spec.parsed_objectives)
+    best = ideal_point(both, spec.parsed_objectives)
+    resolved = all(summary.resolution.resolved for summary in summaries)
+    comparison = compare_at_equal_n(
+        "second", (spec, pools[0]), (other, pools[1]), corner, best, resolved
+    )
+    signs = [1 if m.direction == "minimize" else -1 for m in summaries[0].objectives]
+    names = spec.objectives
+    return FrontComparison(
+        summaries[0],
+        summaries[1],
+        {name: sign * at for name, sign, at in zip(names, signs, corner, strict=True)},
+        {name: sign * at for name, sign, at in zip(names, signs, best, strict=True)},
+        comparison,
+        _differences(spec, other),
+    )
+
+
+def _differences(first: SearchSpec, second: SearchSpec) -> tuple[str, ...]:
+    facts = (
+        ("space", first.search_space.digest, second.search_space.digest),
+        ("supernet", first.supernet_digest, second.supernet_digest),
+        ("evaluation", first.evaluation, second.evaluation),
+        ("constraints", first.constraints, second.constraints),
+    )
+    found = [name for name, left, right in facts if left != right]
+    if "latency_ms" in first.objectives and first.latency != second.latency:
+        found.append("latency workload")
+    return tuple(found)

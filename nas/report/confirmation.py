@@ -1,0 +1,212 @@
+"""Does mixing win? Front members against homogeneous networks at matched FLOPs, trained alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nas import catalog
+from nas.cost.analytic import FLOPS
+from nas.report.architecture import attention_of
+from nas.report.evidence import (
+    MIXING_WINS,
+    NOT_RESOLVED,
+    Confirmation,
+    Contrast,
+    Difference,
+    Fidelity,
+    MemberConfirmation,
+)
+from nas.report.statistics import Estimate, interval_of_mean, kendall_interval, kendall_tau
+from nas.search.objective import Metric, Objective
+from nas.search.pareto import scored
+from nas.search.spec import SearchSpec
+from nas.search.trial import Trial
+
+FEWEST_FOR_TAU = 4
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a confirmed trial stands for, kept as JSON in the trial's label.
+
+    `member`: the front member `architecture_id` itself; `homogeneous`: the network of one
+    attention type at that member's FLOPs. `seed` is the training seed.
+    """
+
+    kind: Literal["member", "homogeneous"]
+    attention: str
+    architecture_id: str
+    seed: int
+
+    def label(self) -> str:
+        """The label's text."""
+        return json.dumps(
+            {
+                "kind": self.kind,
+                "attention": self.attention,
+                "for": self.architecture_id,
+                "seed": self.seed,
+            }
+        )
+
+    @classmethod
+    def of(cls, trial: Trial) -> Standing:
+        """Reads a confirmed trial's label; raises `ValueError` naming the trial where it cannot."""
+        try:
+            given = json.loads(trial.label)
+            kind, seed = given["kind"], given["seed"]
+            if kind not in ("member", "homogeneous") or not isinstance(seed, int):
+                raise ValueError(f"kind {kind!r}, seed {seed!r}")
+            return cls(kind, str(given["attention"]), str(given["for"]), seed)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"trial confirmed/{trial.index}: label {trial.label!r} is not a JSON object with "
+                f"kind (member, homogeneous), attention, for and seed: {error}"
+            ) from error
+
+
+BySeed = Mapping[int, Trial]
+
+
+def confirmation(
+    spec: SearchSpec, primary: Metric, trials: Sequence[Trial], attentions: Sequence[str]
+) -> Confirmation | None:
+    """What the confirmed trials say; None where there are none that were trained to the end."""
+    confirmed = (trial for trial in trials if trial.role == "confirmed")
+    # Without the metric that decides, a trial of an incomplete record decides nothing.
+    held = [trial for trial in scored(confirmed) if primary.name in trial.metrics]
+    if not held:
+        return None
+    groups: dict[tuple[str, str | None], dict[int, Trial]] = {}
+    for trial in sorted(held, key=lambda each: each.index):
+        standing = Standing.of(trial)
+        other = standing.attention if standing.kind == "homogeneous" else None
+        groups.setdefault((standing.architecture_id, other), {})[standing.seed] = trial
+    names = _reported(spec, primary, held)
+    members = []
+    for (architecture_id, other), runs in groups.items():
+        if other is None:
+            rivals = {
+                attention: groups[architecture_id, attention]
+                for attention in dict.fromkeys((*attentions, *(a for _, a in groups if a)))
+                if (architecture_id, attention) in groups
+            }
+            members.append(_member(spec, names, runs, rivals))
+    members.sort(key=lambda each: each.flops)
+    decisive = next(iter(names))
+    return Confirmation(decisive, tuple(members), _fidelity(primary, decisive, trials, held))
+
+
+def _reported(spec: SearchSpec, primary: Metric, held: Sequence[Trial]) -> dict[str, Metric]:
+    """The metrics that all confirmed trials have, the primary first; those on test where given."""
+    declared = catalog.TASKS.load(spec.task.name).metrics
+    ordered = (primary, *(metric for metric in declared if metric.name != primary.name))
+    found: dict[str, Metric] = {}
+    for metric in ordered:
+        for name in (f"test_{metric.name}", metric.name):
+            if all(name in trial.metrics for trial in held):
+                found[name] = metric
+                break
+    return found
+
+
+def _member(
+    spec: SearchSpec, names: Mapping[str, Metric], runs: BySeed, rivals: Mapping[str, BySeed]
+) -> MemberConfirmation:
+    architecture = next(iter(runs.values())).architecture
+    flops = FLOPS.of(architecture, spec.task_shape)
+    own = attention_of(architecture)
+    contrasts = tuple(
+        _contrast(spec, names, attention, runs, rival, own)
+        for attention, rival in rivals.items()
+        if attention != own and set(runs) & set(rival)
+    )
+    values = {
+        name: interval_of_mean([trial.metrics[name] for trial in runs.values()]) for name in names
+    }
+    return MemberConfirmation(
+        architecture.id, own, flops, values, contrasts, _overall(own, contrasts, spec)
+    )
+
+
+def _contrast(
+    spec: SearchSpec,
+    names: Mapping[str, Metric],
+    attention: str,
+    runs: BySeed,
+    rival: BySeed,
+    own: str | None,
+) -> Contrast:
+    seeds = sorted(set(runs) & set(rival))
+    differences = tuple(
+        Difference(
+            name,
+            interval_of_mean([runs[s].metrics[name] - rival[s].metrics[name] for s in seeds]),
+        )
+        for name in names
+    )
+    other = next(iter(rival.values())).architecture
+    ratio = FLOPS.of(other, spec.task_shape) / FLOPS.of(
+        next(iter(runs.values())).architecture, spec.task_shape
+    )
+    # A hair of slack: the tolerance is a round number and the ratio is not.
+    matched = abs(ratio - 1) <= spec.confirmation.flops_tolerance + 1e-9
+    metric = next(iter(names.values()))
+    verdict = _verdict(metric, differences[0].estimate, attention, own) if matched else NOT_RESOLVED
+    return Contrast(attention, other.id, ratio, matched, differences, verdict)
+
+
+def _verdict(metric: Metric, estimate: Estimate, attention: str, own: str | None) -> str:
+    if estimate.low is None or estimate.high is None or estimate.low <= 0 <= estimate.high:
+        return NOT_RESOLVED
+    better = (estimate.high < 0) == (metric.direction == "minimize")
+    if not better:
+        return _won_by(attention)
+    return MIXING_WINS if own is None else _won_by(own)
+
+
+def _overall(own: str | None, contrasts: Sequence[Contrast], spec: SearchSpec) -> str:
+    """A member wins only against every other type of the space; one rival that wins settles it."""
+    lost = [each.attention for each in contrasts if each.verdict == _won_by(each.attention)]
+    if lost:
+        return _won_by(*lost)
+    others = {str(attention) for attention in spec.search_space.all_attentions} - {own}
+    beaten = {each.attention for each in contrasts if each.verdict != NOT_RESOLVED}
+    if not contrasts or not beaten >= others:
+        return NOT_RESOLVED
+    return MIXING_WINS if own is None else _won_by(own)
+
+
+def _won_by(*attentions: str) -> str:
+    return f"{' and '.join(attentions)} {'wins' if len(attentions) == 1 else 'win'} here"
+
+
+def _fidelity(
+    primary: Metric, decisive: str, trials: Sequence[Trial], held: Sequence[Trial]
+) -> Fidelity | None:
+    """Supernet score against stand-alone mean over seeds, for the networks that have both."""
+    loss = Objective(primary).loss
+    supernet = {
+        trial.architecture.id: loss(trial.metrics)
+        for trial in scored(trials)
+        if trial.role != "confirmed" and primary.name in trial.metrics
+    }
+    alone: dict[str, list[float]] = {}
+    for trial in held:
+        own = f"supernet_{primary.name}"
+        if own in trial.metrics:
+            supernet.setdefault(trial.architecture.id, loss({primary.name: trial.metrics[own]}))
+        value = loss({primary.name: trial.metrics[decisive]})
+        alone.setdefault(trial.architecture.id, []).append(value)
+    both = sorted(set(supernet) & set(alone))
+    if len(both) < FEWEST_FOR_TAU:
+        return None
+    left = [supernet[each] for each in both]
+    right = [math.fsum(alone[each]) / len(alone[each]) for each in both]
+    interval = kendall_interval(left, right)
+    low, high = interval if interval is not None else (None, None)
+    return Fidelity(kendall_tau(left, right), low, high, len(both))

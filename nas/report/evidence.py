@@ -1,0 +1,216 @@
+"""What does a search show beside its controls: the values that every form of report is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from nas.report.statistics import Estimate
+from nas.search.objective import Metric
+from nas.space.architecture import Architecture
+
+Verdict = Literal["search covers more", "search covers less", "not resolved"]
+NOT_RESOLVED: Final = "not resolved"
+MIXING_WINS: Final = "mixing wins"
+
+
+@dataclass(frozen=True)
+class Count:
+    """How the trials of one role ended; `reasons` counts why some have no score."""
+
+    role: str
+    succeeded: int
+    infeasible: int
+    failed: int
+    breaking_constraints: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The best scored homogeneous control of one type that costs no more FLOPs than a member."""
+
+    attention: str
+    architecture_id: str
+    value: float
+    """Of the task's primary metric."""
+    flops: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trial of the front; `matched` lists only the types that have such a control."""
+
+    index: int
+    architecture_id: str
+    architecture: Architecture
+    metrics: Mapping[str, float]
+    flops: int
+    share_efficient: float
+    matched: tuple[Matched, ...]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """A normalised hypervolume in [0, 1] at a given number of scored trials.
+
+    `deviation`: standard deviation over random subsamples, None where all `scored` were taken.
+    """
+
+    mean: float
+    deviation: float | None
+    scored: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The search against one control at an equal number `n` of scored trials.
+
+    `noise` is the standard deviation of the difference over half-samples (subsamples of at most
+    half of either side, whose spread is that of the whole for a mean). A difference below twice
+    the noise is not resolved, nor is any where the random networks' scores are not.
+    """
+
+    control: str
+    n: int
+    search: Coverage
+    other: Coverage
+    difference: float
+    noise: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Whether scores differ by more than their noise on the held-out images.
+
+    `spread`: standard deviation of the random controls' primary metric; `standard_error`: their
+    median standard error of the paired per-image difference to one fixed network. Resolved when
+    the spread is at least 3 times the error; None where the record cannot tell.
+    """
+
+    metric: str
+    n: int
+    spread: float | None
+    standard_error: float | None
+    ratio: float | None
+    resolved: bool | None
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """How well a count orders the random controls: Kendall's tau with the supernet's score."""
+
+    name: str
+    tau: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Member minus homogeneous network in one metric, over seeds that both were trained with."""
+
+    metric: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A front member against the homogeneous network of one type at matched FLOPs, both alone."""
+
+    attention: str
+    architecture_id: str
+    flops_ratio: float
+    """The homogeneous network's FLOPs by the member's."""
+    matched: bool
+    """Whether the ratio is within the request's tolerance."""
+    differences: tuple[Difference, ...]
+    """The primary metric first."""
+    verdict: str
+
+
+@dataclass(frozen=True)
+class MemberConfirmation:
+    """A front member trained alone; `attention` is None where it mixes types."""
+
+    architecture_id: str
+    attention: str | None
+    flops: int
+    values: Mapping[str, Estimate]
+    contrasts: tuple[Contrast, ...]
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Kendall's tau between supernet scores and stand-alone results, with a bootstrap interval."""
+
+    tau: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What stand-alone training says; `metric` decides. `fidelity` needs at least 4 networks."""
+
+    metric: str
+    members: tuple[MemberConfirmation, ...]
+    fidelity: Fidelity | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything a report says, as values.
+
+    `reference` and `ideal` are metric values by objective, None where no trial is scored.
+    """
+
+    name: str
+    space: str
+    task: str
+    objectives: tuple[Metric, ...]
+    constraints: tuple[str, ...]
+    primary: Metric
+    attentions: tuple[str, ...]
+    counts: tuple[Count, ...]
+    front: tuple[Member, ...]
+    dominated_by_controls: int
+    """How many members a control dominates."""
+    reference: Mapping[str, float] | None
+    ideal: Mapping[str, float] | None
+    comparisons: tuple[Comparison, ...]
+    resolution: Resolution
+    rankers: tuple[Ranker, ...]
+    confirmation: Confirmation | None
+
+    def count(self, role: str) -> Count:
+        """How the trials of this role ended."""
+        return next(each for each in self.counts if each.role == role)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; what is not there is null, never NaN."""
+        shown: dict[str, Any] = plain(self)
+        return shown
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: architectures in canonical form, numbers not finite as null."""
+    if isinstance(value, Architecture):
+        return value.to_json()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(held) for held in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value if value is None or isinstance(value, str | int | bool) else str(value)

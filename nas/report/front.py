@@ -1,0 +1,175 @@
+"""How do the trials lie in the plane of two objectives: the scatter with front and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from nas.report.architecture import Look, layer_line, looks, outline, share_efficient
+from nas.report.evidence import Summary
+from nas.report.summary import control_pools, front_of, is_rival, keeps_constraints
+from nas.report.table import PREFIXED, quantity
+from nas.search.objective import Metric
+from nas.search.pareto import scored
+from nas.search.spec import SearchSpec
+from nas.search.trial import Trial
+
+# An axis is logarithmic where the largest value is more than this many times the smallest.
+LOGARITHMIC_FROM = 10.0
+INK, FAINT, LINES = "#1f2933", "#7b8794", "#e4e7eb"
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+
+
+def figure(spec: SearchSpec, summary: Summary, trials: Sequence[Trial]) -> Any:
+    """The plotly figure: first objective upwards, second to the right, all scored trials.
+
+    Search trials are coloured by their share of efficient attention; controls have open symbols.
+    """
+    from plotly import graph_objects
+
+    vertical, horizontal = summary.objectives[:2]
+    known = looks(summary.attentions)
+    made = graph_objects.Figure()
+    shown = [trial for trial in scored(trials) if trial.role != "confirmed"]
+
+    def add(name: str, held: Sequence[Trial], marker: Mapping[str, Any], **more: Any) -> None:
+        if held:
+            made.add_scatter(
+                x=[trial.metrics[horizontal.name] for trial in held],
+                y=[trial.metrics[vertical.name] for trial in held],
+                name=escape(name),
+                marker=marker,
+                hovertext=[hover(summary, trial) for trial in held],
+                hoverinfo="text",
+                **{"mode": "markers", **more},
+            )
+
+    for name, held, marker in _controls(shown, known):
+        add(name, held, marker)
+    searched = [trial for trial in shown if trial.role == "search"]
+    broken = [trial for trial in searched if not keeps_constraints(spec, trial)]
+    add("search, breaks a constraint", broken, {"symbol": "circle-open", "color": FAINT, "size": 6})
+    kept = [trial for trial in searched if keeps_constraints(spec, trial)]
+    add("search", kept, _coloured(kept, size=8, line={"color": FAINT, "width": 0.8}, bar=True))
+    front = sorted(front_of(spec, trials).members, key=lambda t: _loss(horizontal, t))
+    # With more objectives the projected front is no staircase.
+    line = len(summary.objectives) == 2
+    add(
+        "front",
+        front,
+        _coloured(front, size=12, line={"color": INK, "width": 2}, bar=False),
+        mode="lines+markers" if line else "markers",
+        line={"shape": "hv", "color": INK, "width": 1.5},
+    )
+    made.update_layout(**_layout())
+    made.update_xaxes(**_axis(horizontal, shown))
+    made.update_yaxes(**_axis(vertical, shown))
+    return made
+
+
+def hover(summary: Summary, trial: Trial) -> str:
+    """The lines that appear over a point: what it is, its objectives, its layers."""
+    known = {metric.name: metric for metric in (*summary.objectives, summary.primary)}
+    head = f"{trial.role} {trial.index}" + (f": {trial.label}" if trial.role != "search" else "")
+    lines = [f"<b>{escape(head)}</b>"]
+    lines += [
+        escape(f"{name} {quantity(trial.metrics[name], metric)}")
+        for name, metric in known.items()
+        if name in trial.metrics
+    ]
+    lines += [
+        escape(f"{name} {value:.5g}")
+        for name, value in sorted(trial.metrics.items())
+        if name not in known
+    ]
+    lines.append(escape(f"{trial.architecture.id}: {outline(trial.architecture)}"))
+    layers = enumerate(trial.architecture.layers, 1)
+    lines += [escape(f"{place}. {layer_line(layer)}") for place, layer in layers]
+    return "<br>".join(lines)
+
+
+def _controls(
+    shown: Sequence[Trial], known: Mapping[str, Look]
+) -> list[tuple[str, list[Trial], dict[str, Any]]]:
+    found = []
+    for name, pool in control_pools(shown).items():
+        if name == "random":
+            marker = {"symbol": "x-thin", "size": 7, "line": {"width": 1.2, "color": FAINT}}
+            found.append(("random control", pool, marker))
+        elif name.removeprefix("homogeneous ") in known:
+            attention = name.removeprefix("homogeneous ")
+            found.append((f"all {attention}", pool, _open(known[attention], 9)))
+    rivals: dict[str, list[Trial]] = {}
+    for trial in shown:
+        if is_rival(trial):
+            rivals.setdefault(trial.label.partition("@")[0], []).append(trial)
+    for attention, pool in rivals.items():
+        if attention in known:
+            marker = _open(known[attention], 6)
+            found.append((f"all {attention}, at a member's FLOPs", pool, marker))
+    return found
+
+
+def _open(look: Look, size: int) -> dict[str, Any]:
+    return {
+        "symbol": f"{look.symbol}-open",
+        "size": size,
+        "color": look.colour,
+        "line": {"width": 1.8, "color": look.colour},
+    }
+
+
+def _coloured(
+    held: Sequence[Trial], *, size: int, line: Mapping[str, Any], bar: bool
+) -> dict[str, Any]:
+    title = {"text": "share of efficient attention", "side": "right"}
+    colorbar = {"title": title, "tickformat": ".0%", "thickness": 12, "outlinewidth": 0, "len": 0.9}
+    return {
+        "symbol": "circle",
+        "size": size,
+        "color": [share_efficient(trial.architecture) for trial in held],
+        "colorscale": "Viridis",
+        "cmin": 0,
+        "cmax": 1,
+        "line": line,
+        "showscale": bar,
+        **({"colorbar": colorbar} if bar else {}),
+    }
+
+
+def _loss(metric: Metric, trial: Trial) -> float:
+    value = trial.metrics[metric.name]
+    return value if metric.direction == "minimize" else -value
+
+
+def _axis(metric: Metric, shown: Sequence[Trial]) -> dict[str, Any]:
+    values = [trial.metrics[metric.name] for trial in shown]
+    better = "lower is better" if metric.direction == "minimize" else "higher is better"
+    axis: dict[str, Any] = {
+        "title": {"text": escape(f"{metric.name} ({metric.unit}), {better}")},
+        "gridcolor": LINES,
+        "linecolor": FAINT,
+        "ticks": "outside",
+        "tickcolor": FAINT,
+        "zeroline": False,
+        "automargin": True,
+    }
+    if values and min(values) > 0 and max(values) > LOGARITHMIC_FROM * min(values):
+        axis |= {"type": "log", "dtick": "D2"}
+    if metric.unit in PREFIXED:
+        axis |= {"tickformat": "~s"}
+    return axis
+
+
+def _layout() -> dict[str, Any]:
+    return {
+        "template": "none",
+        "paper_bgcolor": "#fff",
+        "plot_bgcolor": "#fff",
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "height": 560,
+        "margin": {"l": 70, "r": 20, "t": 16, "b": 60},
+        "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": {"size": 12}},
+        "legend": {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"},
+    }

@@ -1,0 +1,135 @@
+"""What does a caller hold at the end of a search: the front as records, and where the rest is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.report.evidence import Summary
+from nas.report.files import write_atomically, write_report
+from nas.report.frame import trials_frame
+from nas.report.page import page
+from nas.report.summary import front_of, summarize
+from nas.report.words import words
+from nas.run import confirm, search
+from nas.run.running import Listener
+from nas.run.workspace import Workspace, workspace
+from nas.search.spec import SearchSpec, load_spec
+from nas.search.trial import Trial
+from nas.store.sql import SqlStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A recorded search as it stands: its request, trials of all roles, and report files by name."""
+
+    id: str
+    state: str
+    spec: SearchSpec
+    trials: tuple[Trial, ...]
+    files: Mapping[str, str]
+    place: Workspace
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Front, controls and confirmation, held against each other."""
+        return summarize(self.spec, self.trials)
+
+    @property
+    def words(self) -> list[str]:
+        """What follows, in sentences."""
+        return words(self.summary)
+
+    @cached_property
+    def front(self) -> list[dict[str, Any]]:
+        """The Pareto front, best first objective first: id, architecture and metrics of each."""
+        return [
+            {
+                "id": member.architecture_id,
+                "index": member.index,
+                "architecture": member.architecture.to_json(),
+                **member.metrics,
+            }
+            for member in self.summary.front
+        ]
+
+    def frame(self) -> pd.DataFrame:
+        """The front as a DataFrame, one row a member, in the front's order."""
+        return trials_frame(front_of(self.spec, self.trials).members)
+
+    def constrained(self, constraints: Sequence[str]) -> SearchResult:
+        """The same trials under further constraints; raises `SpecError` for one that is wrong."""
+        if not constraints:
+            return self
+        given = self.spec.to_json()
+        given["constraints"] = [*given["constraints"], *constraints]
+        return replace(self, spec=load_spec(given))
+
+    def write_page(self, path: Path) -> Path:
+        """Writes the report page as the trials stand now."""
+        text = page(self.spec, self.summary, self.trials, search_id=self.id)
+        return write_atomically(path, text.encode())
+
+    def to_json(self) -> dict[str, Any]:
+        """The result for machines."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "front": self.front,
+            "words": self.words,
+            "files": dict(self.files),
+        }
+
+
+def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
+    """A recorded search's result as it stands; raises `SearchNotFound`."""
+    place = workspace(home)
+    store = SqlStore(place.record_url)
+    record = store.get(search_id)
+    files = {name: artifact.uri for name, artifact in store.artifacts(record.id).items()}
+    trials = tuple(store.trials(record.id))
+    return SearchResult(record.id, record.state, load_spec(record.spec), trials, files, place)
+
+
+def run_search(
+    spec: SearchSpec | str | Path | Mapping[str, Any],
+    *,
+    home: str | Path | None = None,
+    warm_start: str | None = None,
+    listener: Listener = lambda _: None,
+) -> SearchResult:
+    """Runs a request from its submission to its report.
+
+    Raises `SpecError` for a request that is wrong, and what `nas.run.search.run` raises.
+    """
+    request = spec if isinstance(spec, SearchSpec) else load_spec(spec)
+    record = search.start(request, workspace(home), warm_start=warm_start)
+    return resume_search(record.id, home=home, listener=listener)
+
+
+def resume_search(
+    search_id: str, *, home: str | Path | None = None, listener: Listener = lambda _: None
+) -> SearchResult:
+    """Goes on with a recorded search; raises what `nas.run.search.run` raises."""
+    search.run(search_id, workspace(home), reporter=_report, listener=listener)
+    return load_result(search_id, home)
+
+
+def confirm_search(
+    search_id: str, *, home: str | Path | None = None, listener: Listener = lambda _: None
+) -> SearchResult:
+    """Confirms a finished search by stand-alone training; see `nas.run.confirm.confirm`."""
+    confirm.confirm(search_id, workspace(home), reporter=_report, listener=listener)
+    return load_result(search_id, home)
+
+
+def _report(
+    search_id: str, spec: SearchSpec, trials: Sequence[Trial], folder: Path
+) -> Mapping[str, Path]:
+    return write_report(folder, spec, trials, search_id=search_id)

@@ -1,0 +1,253 @@
+"""What came out of a search, and does it beat its controls at equal numbers of scored networks?"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas import catalog
+from nas.cost.analytic import FLOPS, PARAMS
+from nas.report.architecture import attention_names, attention_of, share_efficient
+from nas.report.confirmation import confirmation
+from nas.report.evidence import (
+    NOT_RESOLVED,
+    Comparison,
+    Count,
+    Coverage,
+    Matched,
+    Member,
+    Ranker,
+    Resolution,
+    Summary,
+    Verdict,
+)
+from nas.report.statistics import kendall_tau, standard_deviation
+from nas.search.objective import Metric, Objective
+from nas.search.pareto import (
+    ParetoFront,
+    hypervolume_at,
+    ideal_point,
+    losses_of,
+    reference_point,
+    scored,
+)
+from nas.search.spec import SearchSpec
+from nas.search.trial import ROLES, Trial
+
+# Below this many standard errors the spread of random networks is mostly noise (method, section 5).
+RESOLVED_FROM = 3.0
+
+
+def summarize(spec: SearchSpec, trials: Sequence[Trial]) -> Summary:
+    """The report of a search's trials of all roles: a pure function, the same for the same record.
+
+    Supernet scores (search and controls) and stand-alone results (confirmed) are never mixed.
+    """
+    objectives = spec.parsed_objectives
+    task = catalog.TASKS.load(spec.task.name)
+    primary = spec.metrics[task.primary]
+    pools = control_pools(trials)
+    judged = [t for t in trials if t.role != "confirmed" and not is_rival(t)]
+    front = front_of(spec, trials)
+    resolution = _resolution(primary, pools.get("random", []))
+    attentions = attention_names(
+        [trial.architecture for trial in trials], map(str, spec.search_space.all_attentions)
+    )
+    reference = ideal = None
+    comparisons: tuple[Comparison, ...] = ()
+    if scored(judged):
+        corner, best = reference_point(judged, objectives), ideal_point(judged, objectives)
+        reference, ideal = _values(objectives, corner), _values(objectives, best)
+        searched = [trial for trial in trials if trial.role == "search"]
+        comparisons = tuple(
+            compare_at_equal_n(
+                name, (spec, searched), (spec, pool), corner, best, bool(resolution.resolved)
+            )
+            for name, pool in pools.items()
+            if scored(pool) and scored(searched)
+        )
+    return Summary(
+        name=spec.name,
+        space=spec.search_space.name,
+        task=spec.task.name,
+        objectives=tuple(objective.metric for objective in objectives),
+        constraints=tuple(map(str, spec.parsed_constraints)),
+        primary=primary,
+        attentions=attentions,
+        counts=tuple(_count(spec, role, trials) for role in ROLES),
+        front=tuple(_member(spec, primary, trial, trials) for trial in front.members),
+        dominated_by_controls=_dominated(spec, front, judged),
+        reference=reference,
+        ideal=ideal,
+        comparisons=comparisons,
+        resolution=resolution,
+        rankers=_rankers(spec, primary, pools.get("random", [])),
+        confirmation=confirmation(spec, primary, trials, attentions),
+    )
+
+
+def front_of(spec: SearchSpec, trials: Sequence[Trial]) -> ParetoFront:
+    """The front of the search's own trials; controls are what it is held against."""
+    searched = [trial for trial in trials if trial.role == "search"]
+    return ParetoFront.of(searched, spec.parsed_objectives, spec.parsed_constraints)
+
+
+def keeps_constraints(spec: SearchSpec, trial: Trial) -> bool:
+    """Whether a scored trial keeps every constraint of the request."""
+    return all(each.violation(trial.metrics) == 0 for each in spec.parsed_constraints)
+
+
+def is_rival(trial: Trial) -> bool:
+    """Whether a homogeneous network was drawn at one member's FLOPs (`softmax@ID`) to confirm it.
+
+    Rivals crowd where the front is, so they are no control of a hypervolume; without them the
+    comparisons are the same before and after a confirmation.
+    """
+    return trial.role == "matched"
+
+
+def control_pools(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """The controls by name: `random`, `homogeneous softmax`, ..., and all homogeneous together."""
+    pools: dict[str, list[Trial]] = {}
+    for trial in sorted(trials, key=lambda each: (ROLES.index(each.role), each.index)):
+        if trial.role == "random":
+            pools.setdefault("random", []).append(trial)
+        elif trial.role == "homogeneous":
+            attention = attention_of(trial.architecture) or trial.label
+            pools.setdefault(f"homogeneous {attention}", []).append(trial)
+    homogeneous = [trial for name, pool in pools.items() if name != "random" for trial in pool]
+    if len(pools) - ("random" in pools) > 1:
+        pools["homogeneous, all types"] = homogeneous
+    return pools
+
+
+Side = tuple[SearchSpec, Sequence[Trial]]
+"""Trials with the request whose objectives and constraints they are judged by."""
+
+
+def compare_at_equal_n(
+    control: str,
+    search: Side,
+    other: Side,
+    reference: Sequence[float],
+    ideal: Sequence[float],
+    resolved: bool,
+) -> Comparison:
+    """Hypervolumes of both sides at the smaller number of scored trials; nothing else is fair."""
+
+    def covered(spec: SearchSpec, pool: Sequence[Trial], size: int) -> tuple[float, float]:
+        return hypervolume_at(
+            pool,
+            spec.parsed_objectives,
+            reference,
+            size,
+            constraints=spec.parsed_constraints,
+            ideal=ideal,
+            seed=spec.seed,
+        )
+
+    n = min(len(scored(pool)) for _, pool in (search, other))
+    sides, noises = [], []
+    for spec, pool in (search, other):
+        total = len(scored(pool))
+        mean, deviation = covered(spec, pool, n)
+        sides.append(Coverage(mean, deviation if n < total else None, total))
+        half = min(n, total // 2)
+        noises.append(covered(spec, pool, half)[1] if half >= 2 else None)
+    first, second = noises
+    noise = None if first is None or second is None else math.hypot(first, second)
+    difference = sides[0].mean - sides[1].mean
+    verdict: Verdict = NOT_RESOLVED
+    if resolved and noise is not None and abs(difference) > 2 * noise:
+        verdict = "search covers more" if difference > 0 else "search covers less"
+    return Comparison(control, n, sides[0], sides[1], difference, noise, verdict)
+
+
+def _values(objectives: Sequence[Objective], losses: Sequence[float]) -> dict[str, float]:
+    return {
+        each.metric.name: loss if each.metric.direction == "minimize" else -loss
+        for each, loss in zip(objectives, losses, strict=True)
+    }
+
+
+def _count(spec: SearchSpec, role: str, trials: Sequence[Trial]) -> Count:
+    held = [trial for trial in trials if trial.role == role]
+    states = Counter(trial.measurement.state for trial in held)
+    reasons = Counter(trial.measurement.reason for trial in held if not trial.succeeded)
+    # Stand-alone trials need not carry every metric that a constraint of the search is about.
+    judged = scored(held) if role != "confirmed" else []
+    return Count(
+        role,
+        states["succeeded"],
+        states["infeasible"],
+        states["failed"],
+        sum(not keeps_constraints(spec, trial) for trial in judged),
+        dict(reasons.most_common()),
+    )
+
+
+def _member(spec: SearchSpec, primary: Metric, trial: Trial, trials: Sequence[Trial]) -> Member:
+    flops = FLOPS.of(trial.architecture, spec.task_shape)
+    loss = Objective(primary).loss
+    best: dict[str, tuple[Trial, int]] = {}
+    for other in scored(trials):
+        attention = attention_of(other.architecture)
+        if other.role not in ("homogeneous", "matched") or attention is None:
+            continue
+        if not keeps_constraints(spec, other):
+            continue
+        cost = FLOPS.of(other.architecture, spec.task_shape)
+        held = best.get(attention)
+        if cost <= flops and (held is None or loss(other.metrics) < loss(held[0].metrics)):
+            best[attention] = (other, cost)
+    return Member(
+        trial.index,
+        trial.architecture.id,
+        trial.architecture,
+        dict(trial.metrics),
+        flops,
+        share_efficient(trial.architecture),
+        tuple(
+            Matched(attention, other.architecture.id, other.metrics[primary.name], cost)
+            for attention, (other, cost) in sorted(best.items())
+        ),
+    )
+
+
+def _dominated(spec: SearchSpec, front: ParetoFront, judged: Sequence[Trial]) -> int:
+    controls = [
+        trial
+        for trial in scored(judged)
+        if trial.role != "search" and keeps_constraints(spec, trial)
+    ]
+    theirs = losses_of(controls, spec.parsed_objectives)
+    return sum(
+        bool(np.any((theirs <= own).all(axis=1) & (theirs < own).any(axis=1)))
+        for own in front.losses
+    )
+
+
+def _resolution(primary: Metric, controls: Sequence[Trial]) -> Resolution:
+    held = scored(controls)
+    spread = standard_deviation([trial.metrics[primary.name] for trial in held])
+    name = f"{primary.name}_paired_se"
+    errors = [trial.metrics[name] for trial in held if name in trial.metrics]
+    error = statistics.median(errors) if errors else None
+    ratio = spread / error if spread is not None and error else None
+    resolved = None if ratio is None else ratio >= RESOLVED_FROM
+    return Resolution(primary.name, len(held), spread, error, ratio, resolved)
+
+
+def _rankers(spec: SearchSpec, primary: Metric, controls: Sequence[Trial]) -> tuple[Ranker, ...]:
+    held = scored(controls)
+    quality = [-Objective(primary).loss(trial.metrics) for trial in held]
+    params = [PARAMS.of(trial.architecture, spec.task_shape) for trial in held]
+    depths = [trial.architecture.depth for trial in held]
+    return tuple(
+        Ranker(name, kendall_tau(counts, quality), len(held))
+        for name, counts in (("number of parameters", params), ("depth", depths))
+    )

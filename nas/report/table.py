@@ -1,0 +1,179 @@
+"""Which figures stand side by side: plain tables of text, for the terminal and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nas.report.architecture import outline
+from nas.report.evidence import Comparison, Coverage, Summary
+from nas.report.statistics import Estimate
+from nas.search.objective import Metric
+
+PREFIXED = {"FLOPs", "parameters", "bytes"}
+PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, the heads of the columns and rows of as many cells, all plain text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def quantity(value: float, metric: Metric) -> str:
+    """A metric's value with its unit: `21.3 MFLOPs`, `0.8127 nats`, `0.731`."""
+    if metric.unit in PREFIXED:
+        for factor, prefix in PREFIXES:
+            if abs(value) >= factor:
+                return f"{value / factor:.4g} {prefix}{metric.unit}"
+        return f"{value:.4g} {metric.unit}"
+    return f"{value:.4g}" if metric.unit == "fraction" else f"{value:.4g} {metric.unit}"
+
+
+def interval(estimate: Estimate) -> str:
+    """A mean with its interval: `-0.031 [-0.052, -0.010]`; says so where there is none."""
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:+.4f} (no interval, {estimate.n} seed{'s' * (estimate.n != 1)})"
+    return f"{estimate.mean:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
+
+
+def coverage(side: Coverage) -> str:
+    """`0.7123`, or `0.7011 ± 0.0123` over subsamples."""
+    spread = "" if side.deviation is None else f" ± {side.deviation:.4f}"
+    return f"{side.mean:.4f}{spread}"
+
+
+def noise(comparison: Comparison) -> str:
+    """`± 0.0123`, or that it is unknown."""
+    return "noise unknown" if comparison.noise is None else f"± {comparison.noise:.4f}"
+
+
+def table(summary: Summary) -> Table:
+    """The front, best score first: the table that ends a search in the terminal."""
+    heads = tuple(metric.name for metric in summary.objectives)
+    rows = (
+        (
+            str(place),
+            str(member.index),
+            *(quantity(member.metrics[m.name], m) for m in summary.objectives),
+            outline(member.architecture),
+            f"{member.share_efficient:.0%}",
+            member.architecture_id,
+        )
+        for place, member in enumerate(summary.front, 1)
+    )
+    return Table(
+        "Front",
+        ("#", "trial", *heads, "dimensions", "efficient attention", "architecture"),
+        tuple(rows),
+    )
+
+
+def tables(summary: Summary) -> tuple[Table, ...]:
+    """Every further table that has rows: matched networks, hypervolumes, confirmation, counts."""
+    made = (
+        hypervolumes(summary.comparisons),
+        _matched(summary),
+        _confirmation(summary),
+        _counts(summary),
+    )
+    return tuple(each for each in made if each.rows)
+
+
+def hypervolumes(comparisons: Sequence[Comparison], first: str = "search") -> Table:
+    """Normalised hypervolumes at equal numbers of scored networks."""
+    rows = (
+        (
+            each.control,
+            str(each.n),
+            coverage(each.search),
+            coverage(each.other),
+            f"{each.difference:+.4f}",
+            noise(each),
+            each.verdict,
+        )
+        for each in comparisons
+    )
+    return Table(
+        "Hypervolume at equal n",
+        ("against", "n", first, "control", "difference", "noise (sd)", "verdict"),
+        tuple(rows),
+    )
+
+
+def _matched(summary: Summary) -> Table:
+    types = [name for name in summary.attentions if _has(summary, name)]
+    rows = []
+    for place, member in enumerate(summary.front, 1):
+        best = {each.attention: each.value for each in member.matched}
+        own = member.metrics[summary.primary.name]
+        cells = (quantity(best[t], summary.primary) if t in best else "none" for t in types)
+        rows.append((str(place), quantity(own, summary.primary), *cells))
+    return Table(
+        f"Best homogeneous control at no more FLOPs, {summary.primary.name} on the supernet",
+        ("#", "member", *types),
+        tuple(rows) if types else (),
+    )
+
+
+def _has(summary: Summary, attention: str) -> bool:
+    return any(each.attention == attention for member in summary.front for each in member.matched)
+
+
+def _confirmation(summary: Summary) -> Table:
+    found = summary.confirmation
+    if found is None:
+        return Table("Trained alone", (), ())
+    names = list(found.members[0].values) if found.members else []
+    rows = [
+        (
+            member_name(summary, member.architecture_id),
+            contrast.attention,
+            f"{contrast.flops_ratio:.3f}",
+            *(interval(each.estimate) for each in contrast.differences),
+            str(contrast.differences[0].estimate.n),
+            contrast.verdict,
+        )
+        for member in found.members
+        for contrast in member.contrasts
+    ]
+    differences = tuple(f"difference in {name}" for name in names)
+    return Table(
+        "Trained alone: member minus homogeneous network, 95% interval over seeds",
+        ("member", "against", "FLOPs ratio", *differences, "seeds", "verdict"),
+        tuple(rows),
+    )
+
+
+def _counts(summary: Summary) -> Table:
+    rows = (
+        (
+            each.role,
+            str(each.succeeded),
+            str(each.breaking_constraints),
+            str(each.infeasible),
+            str(each.failed),
+            "; ".join(f"{shorten(reason)} ({n})" for reason, n in list(each.reasons.items())[:5]),
+        )
+        for each in summary.counts
+        if each.succeeded + each.infeasible + each.failed
+    )
+    columns = ("role", "scored", "of these break a constraint", "infeasible", "failed", "reasons")
+    return Table("Trials", columns, tuple(rows))
+
+
+def member_name(summary: Summary, architecture_id: str) -> str:
+    """`#3 (1f2e...)` for a member of the front, else the architecture's id."""
+    for place, member in enumerate(summary.front, 1):
+        if member.architecture_id == architecture_id:
+            return f"#{place} ({architecture_id})"
+    return architecture_id
+
+
+def shorten(text: str, length: int = 120) -> str:
+    """One line of at most `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"

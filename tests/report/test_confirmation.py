@@ -1,0 +1,190 @@
+"""Is mixing said to win only where stand-alone training shows it against every attention type?"""
+
+import json
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from nas.operators.declaration import Choice
+from nas.report.confirmation import Standing
+from nas.report.evidence import Confirmation
+from nas.report.statistics import interval_of_mean, kendall_interval, kendall_tau
+from nas.report.summary import summarize
+from nas.report.words import words
+from nas.search.spec import SearchSpec
+from nas.search.trial import Measurement, Trial
+from nas.space.architecture import Architecture
+from tests.report.samples import confirmed, request, searched, trial
+
+CLEAR, UNCLEAR, WORSE = [-0.030, -0.031, -0.032], [-0.03, 0.02, -0.01], [0.04, 0.041, 0.042]
+
+
+def loose(**changes: object) -> SearchSpec:
+    """Any ratio of FLOPs counts as matched: these rivals only change the attention type."""
+    return request(confirmation={"seeds": 3, "flops_tolerance": 0.5, **changes})
+
+
+def mixed(spec: SearchSpec) -> Architecture:
+    """Half softmax, half linear: of all types alone, the FLOPs are within half of its own."""
+    return spec.search_space.extreme("smallest", Choice("softmax"), Choice("linear"))
+
+
+def found(spec: SearchSpec, trials: Sequence[Trial]) -> Confirmation:
+    confirmation = summarize(spec, trials).confirmation
+    assert confirmation is not None
+    return confirmation
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [
+        ({"softmax": CLEAR, "cosformer": CLEAR, "linear": CLEAR}, "mixing wins"),
+        ({"softmax": CLEAR, "cosformer": CLEAR, "linear": UNCLEAR}, "not resolved"),
+        ({"softmax": CLEAR, "cosformer": CLEAR}, "not resolved"),
+        ({"softmax": WORSE, "cosformer": CLEAR, "linear": CLEAR}, "softmax wins here"),
+        (
+            {"softmax": WORSE, "cosformer": WORSE, "linear": UNCLEAR},
+            "softmax and cosformer win here",
+        ),
+        ({"softmax": CLEAR[:1], "cosformer": CLEAR[:1], "linear": CLEAR[:1]}, "not resolved"),
+    ],
+    ids=["all beaten", "one unclear", "one missing", "one better", "two better", "one seed"],
+)
+def test_verdict_needs_every_type(gaps: dict[str, list[float]], verdict: str) -> None:
+    spec = loose()
+    trials = confirmed([mixed(spec)], gaps)
+    assert all(each.matched for each in found(spec, trials).members[0].contrasts)
+    assert [each.verdict for each in found(spec, trials).members] == [verdict]
+
+
+def test_a_homogeneous_member_is_no_win_of_mixing() -> None:
+    spec = loose()
+    member = spec.search_space.extreme("smallest", Choice("softmax"))
+    gaps = {"softmax": CLEAR, "cosformer": CLEAR, "linear": CLEAR}
+    trials = confirmed([member], gaps)
+    judged = found(spec, trials).members[0]
+    assert judged.attention == "softmax"
+    assert {each.attention: each.verdict for each in judged.contrasts} == {
+        "cosformer": "softmax wins here",
+        "linear": "softmax wins here",
+    }
+    assert judged.verdict == "softmax wins here"
+    said = [each for each in words(summarize(spec, trials)) if "never decide" not in each]
+    assert not any("mixing wins" in each.lower() for each in said)
+
+
+def test_unmatched_flops_decide_nothing() -> None:
+    spec = loose(flops_tolerance=0.001)
+    member = mixed(spec)
+    trials = confirmed([member], {"softmax": CLEAR, "cosformer": CLEAR, "linear": CLEAR})
+    judged = found(spec, trials).members[0]
+    assert not any(each.matched for each in judged.contrasts)
+    assert judged.verdict == "not resolved"
+    assert any("FLOPs are not matched" in each for each in words(summarize(spec, trials)))
+
+
+def test_differences_are_paired_by_seed_on_the_test_images() -> None:
+    spec = loose()
+    trials = confirmed([mixed(spec)], {"cosformer": [-0.01, -0.03, -0.02]})
+    contrast = found(spec, trials).members[0].contrasts[0]
+    first = contrast.differences[0]
+    assert first.metric == "test_cross_entropy"
+    # Student's 97.5% quantile with two degrees of freedom is 4.3026527.
+    half = 4.302652729911275 * 0.01 / math.sqrt(3)
+    assert first.estimate.mean == pytest.approx(-0.02, abs=1e-12)
+    assert first.estimate.low == pytest.approx(-0.02 - half, abs=1e-9)
+    assert first.estimate.high == pytest.approx(-0.02 + half, abs=1e-9)
+    assert first.estimate.n == 3
+
+
+def test_a_seed_of_one_side_only_is_left_out() -> None:
+    spec = loose()
+    trials = confirmed([mixed(spec)], {"cosformer": [-0.01, -0.03], "linear": CLEAR})
+    estimates = {
+        each.attention: each.differences[0].estimate
+        for each in found(spec, trials).members[0].contrasts
+    }
+    assert estimates["cosformer"].n == 2
+    assert estimates["linear"].n == 3
+
+
+def test_validation_decides_where_no_test_result_is_there() -> None:
+    spec = loose()
+    trials = [
+        Trial(
+            each.role,
+            each.index,
+            each.architecture,
+            Measurement.of({k: v for k, v in each.metrics.items() if not k.startswith("test_")}),
+            each.label,
+        )
+        for each in confirmed([mixed(spec)], {"linear": CLEAR})
+    ]
+    assert found(spec, trials).metric == "cross_entropy"
+
+
+def test_failed_trainings_are_no_result() -> None:
+    spec = loose()
+    member = mixed(spec)
+    label = Standing("member", "", member.id, 0).label()
+    trials = [Trial("confirmed", 0, member, Measurement.failed("killed"), label)]
+    summary = summarize(spec, trials)
+    assert summary.confirmation is None
+    assert any("no front member was trained to the end" in each for each in words(summary))
+
+
+@pytest.mark.parametrize("label", ["", "softmax seed 1", '{"kind": "member"}', "[]"])
+def test_a_label_of_another_form_is_named(label: str) -> None:
+    spec = loose()
+    broken = trial("confirmed", 4, mixed(spec), label=label)
+    with pytest.raises(ValueError, match="confirmed/4"):
+        summarize(spec, [broken])
+
+
+def test_labels_are_read_as_written() -> None:
+    label = {"kind": "homogeneous", "attention": "softmax", "for": "ab12", "seed": 1}
+    spec = loose()
+    made = trial("confirmed", 0, mixed(spec), label=json.dumps(label))
+    assert Standing.of(made) == Standing("homogeneous", "softmax", "ab12", 1)
+    assert json.loads(Standing.of(made).label()) == label
+
+
+def test_fidelity_compares_supernet_with_stand_alone() -> None:
+    spec = loose()
+    found_trials = searched(spec, 6, improve=False)
+    members = [each.architecture for each in found_trials]
+    trials = [*found_trials, *confirmed(members, {"softmax": CLEAR})]
+    # Rivals that no supernet scored take no part.
+    fidelity = found(spec, trials).fidelity
+    assert fidelity is not None
+    alone = [1 + 0.1 * place for place in range(6)]
+    scores = [each.metrics["cross_entropy"] for each in found_trials]
+    pairs = sum(
+        1 if (scores[i] - scores[j]) * (alone[i] - alone[j]) > 0 else -1
+        for i in range(6)
+        for j in range(i)
+    )
+    assert fidelity.n == 6
+    assert fidelity.tau == pytest.approx(pairs / 15)
+    assert fidelity.low is not None
+    assert fidelity.high is not None
+    assert -1 <= fidelity.low <= fidelity.high <= 1
+
+
+def test_few_networks_give_no_tau() -> None:
+    spec = loose()
+    found_trials = searched(spec, 3, improve=False)
+    members = [each.architecture for each in found_trials]
+    trials = [*found_trials, *confirmed(members, {"softmax": CLEAR})]
+    assert found(spec, trials).fidelity is None
+    assert any("no tau" in each for each in words(summarize(spec, trials)))
+
+
+def test_statistics_know_what_they_do_not_know() -> None:
+    assert kendall_tau([1, 1, 1], [1, 2, 3]) is None
+    assert kendall_interval([1, 1, 1, 1], [1, 2, 3, 4]) is None
+    assert interval_of_mean([0.5]).low is None
+    assert interval_of_mean([0.5, 0.5]).low is None
+    interval = kendall_interval(range(30), range(30))
+    assert interval == pytest.approx((1.0, 1.0))
