@@ -1,0 +1,79 @@
+"""`nas cost`: what an architecture costs on a task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli.search import AsJson
+from nas.errors import SpecError
+
+
+def cost(
+    architecture: Annotated[Path, typer.Argument(help="An architecture, a JSON file.")],
+    task: Annotated[str, typer.Option(help="The task whose shapes it is costed on.")],
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="A task option: side=224. May be repeated.")
+    ] = None,
+    latency: Annotated[bool, typer.Option(help="Measure latency too.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    batch: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 1,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    repetitions: Annotated[int, typer.Option(min=1, help="Timed passes.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Parameters, FLOPs by part, activation bytes, and measured latency on request."""
+    from nas import catalog
+    from nas.cost.analytic import analytic_metrics, flops_by_group
+    from nas.search.spec import Part, parse_change, parse_workload
+    from nas.space.architecture import load_architecture
+
+    found = load_architecture(architecture)
+    options = dict(map(parse_change, option or []))
+    declared = catalog.TASKS.load(task, "--task")
+    shape = declared.shape(Part(name=task, options=options).configured(catalog.TASKS, "--option"))
+    shown: dict[str, Any] = {"id": found.id, "task": task, **analytic_metrics(found, shape)}
+    shown = {key: int(v) if isinstance(v, float) else v for key, v in shown.items()}
+    shown["flops_by_group"] = flops_by_group(found, shape)
+    if latency:
+        workload = parse_workload(
+            {
+                "device": device,
+                "dtype": dtype,
+                "batch": batch,
+                "threads": threads,
+                "repetitions": repetitions,
+            },
+            "nas cost",
+        )
+        shown["latency"] = _measure(found, shape, workload)
+    if as_json:
+        typer.echo(json.dumps(shown))
+        return
+    for name, value in shown.items():
+        typer.echo(f"{name:18} {value if not isinstance(value, dict) else json.dumps(value)}")
+
+
+def _measure(architecture: Any, shape: Any, workload: Any) -> dict[str, Any]:
+    try:
+        from nas.cost.latency import measure
+        from nas.model.network import StandaloneNetwork
+
+        return measure(StandaloneNetwork(architecture, shape), shape, workload).to_json()
+    except ModuleNotFoundError as error:
+        raise SpecError(
+            f"--latency needs {error.name}: install etnas[engine] (pip install 'etnas[engine]')"
+        ) from error
+    except (RuntimeError, AssertionError) as error:
+        if workload.device == "cpu":
+            raise
+        raise SpecError(f"--device {workload.device}: not usable here: {error}") from error
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(cost)

@@ -1,0 +1,148 @@
+"""`nas data`, `nas store` and `nas doctor`: what a search stands on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.search import AsJson, Home
+from nas.errors import EtnasError
+
+data = typer.Typer(help="Bring data sets to where tasks look for them.", no_args_is_help=True)
+store = typer.Typer(help="Look after the record and MLflow.", no_args_is_help=True)
+
+PACKAGES = ("torch", "torchvision", "ray", "mlflow", "scikit-learn", "safetensors", "plotly")
+
+
+@data.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="A task: cifar10, digits, ...")],
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="A task option: path=DIR.")
+    ] = None,
+) -> None:
+    """Download a task's data where there is a network; say what is missing where there is none."""
+    from nas import catalog
+    from nas.search.spec import Part, parse_change
+    from nas.task.task import data_root
+
+    declared = catalog.TASKS.load(name, "nas data prepare")
+    given = Part(name=name, options=dict(map(parse_change, option or [])))
+    typer.echo(declared.prepare(given.configured(catalog.TASKS, "--option"), data_root()))
+
+
+@store.command()
+def rebuild(
+    search_id: Annotated[str, typer.Argument(metavar="ID", help="A search's id.")],
+    record: Annotated[
+        bool, typer.Option("--record", help="Restore the record from MLflow instead.")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Make MLflow complete from the record, or the record from MLflow."""
+    from nas.run.workspace import workspace
+    from nas.store.projection import project, rebuild_record
+    from nas.store.sql import SqlStore
+
+    place = workspace(home)
+    place.root.mkdir(parents=True, exist_ok=True)
+    kept = SqlStore(place.record_url)
+    if record:
+        restored = rebuild_record(kept, place.tracking_uri, search_id)
+        typer.echo(f"record: search {restored.id} has {kept.count(restored.id)} trials")
+        return
+    search = kept.get(search_id).id
+    project(kept, place.tracking_uri, search=search, from_start=True)
+    typer.echo(f"MLflow at {place.tracking_uri} has search {search}")
+
+
+def doctor(as_json: AsJson = False, home: Home = None) -> None:
+    """Check the installation, the record, MLflow's store, data and devices; exit 1 if one fails."""
+    found = {name: _verdict(check) for name, check in _checks(home).items()}
+    if as_json:
+        typer.echo(
+            json.dumps({name: {"ok": ok, "text": text} for name, (ok, text) in found.items()})
+        )
+    else:
+        for name, (ok, text) in found.items():
+            typer.echo(f"{'ok  ' if ok else 'FAIL'} {name:10} {text}")
+    if not all(ok for ok, _ in found.values()):
+        raise typer.Exit(1)
+
+
+def _verdict(check: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, check()
+    except (EtnasError, ImportError, OSError) as error:
+        return False, str(error)
+
+
+def _checks(home: Path | None) -> dict[str, Callable[[], str]]:
+    return {
+        "packages": _packages,
+        "record": lambda: _record(home),
+        "work folder": lambda: _folder(home),
+        "data": _data,
+        "devices": _devices,
+    }
+
+
+def _packages() -> str:
+    missing, found = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        raise ImportError(f"missing {', '.join(missing)}: pip install 'etnas[engine]'")
+    return ", ".join(found)
+
+
+def _record(home: Path | None) -> str:
+    from nas.run.workspace import workspace
+    from nas.store.sql import SqlStore
+
+    place = workspace(home)
+    if place.record_url.startswith("sqlite") and not place.root.exists():
+        return f"none yet, will be {place.record_url}"
+    return f"{len(SqlStore(place.record_url).searches())} searches in {place.record_url}"
+
+
+def _folder(home: Path | None) -> str:
+    from nas.run.workspace import workspace
+
+    root = workspace(home).root
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(f"{root} cannot be written")
+    return f"{root}, {shutil.disk_usage(existing).free / 2**30:.0f} GiB free"
+
+
+def _data() -> str:
+    from nas.task.task import data_root
+
+    root = data_root().resolve()
+    held = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    return f"{root}: {', '.join(held) or 'nothing (nas data prepare cifar10; digits needs none)'}"
+
+
+def _devices() -> str:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"{len(os.sched_getaffinity(0))} cores, {', '.join(gpus) or 'no GPU'}"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.add_typer(data, name="data")
+    app.add_typer(store, name="store")
+    app.command()(doctor)

@@ -1,0 +1,139 @@
+"""Does mixing win? Front members and homogeneous networks at matched FLOPs, each trained alone."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+
+from nas.errors import NothingFeasible, SearchStateError
+from nas.operators.declaration import Choice
+from nas.run.queue import fixed
+from nas.run.running import Listener, Running, holding, problem_of
+from nas.run.search import Reporter, write_report
+from nas.run.workspace import Workspace
+from nas.search.objective import Constraint
+from nas.search.pareto import ParetoFront
+from nas.search.problem import Problem
+from nas.search.trial import Proposal, Trial
+from nas.space.architecture import Architecture
+from nas.store.sql import SqlStore
+from nas.store.store import SearchRecord
+from nas.strategy.random import fresh
+
+Pair = tuple[Trial, Architecture, str]
+"""A front member, a network to train for it, and that network's attention type ("" for itself)."""
+
+
+def confirm(
+    search: str, place: Workspace, *, reporter: Reporter, listener: Listener = lambda _: None
+) -> SearchRecord:
+    """Trains the shortlist of a finished search alone and reports the differences.
+
+    For each of the request's `confirmation.members` and each attention type, the homogeneous rival
+    is the one with the best supernet score among `controls.homogeneous` drawn at the member's FLOPs
+    (within `flops_tolerance`), so both sides were selected by the same score. All are trained by
+    the same recipe with the same seeds. Raises `SearchStateError` for an unfinished search.
+    """
+    record = SqlStore(place.record_url).get(search)
+    if record.state != "succeeded":
+        raise SearchStateError(
+            f"search {record.id} is {record.state}; finish it first with "
+            f"`nas search --resume {record.id}`"
+        )
+    with holding(record.id, place, listener) as running:
+        _charge_only(running, "match")
+        members = shortlist(running)
+        pairs = _pairs(running, members)
+        _charge_only(running, "confirm")
+        proposals = _trainings(running, pairs)
+        running.evaluate("confirmed", fixed(proposals), len(proposals))
+        write_report(running, reporter)
+        return running.store.set_state(running.lease, "succeeded", phase="report")
+
+
+def _charge_only(running: Running, phase: str) -> None:
+    # The search stays `succeeded`; only the phase says that a confirmation is under way.
+    running.charge()
+    running.phase = phase
+    running.store.set_state(running.lease, "succeeded", phase=phase)
+
+
+def shortlist(running: Running) -> list[Trial]:
+    """Front members spread evenly along the front, its best-scored one included."""
+    spec = running.spec
+    trials = running.store.trials(running.id, "search")
+    front = ParetoFront.of(trials, spec.parsed_objectives, spec.parsed_constraints).members
+    if not front:
+        raise SearchStateError(f"search {running.id} has no front: no trial meets the constraints")
+    count = min(spec.confirmation.members, len(front))
+    places = {round(i * (len(front) - 1) / max(1, count - 1)) for i in range(count)}
+    return [front[i] for i in sorted(places)]
+
+
+def _pairs(running: Running, members: Sequence[Trial]) -> list[Pair]:
+    """Members and their rivals, the rivals chosen by supernet score at matched FLOPs."""
+    spec = running.spec
+    drawn: list[Proposal] = []
+    for member in members:
+        for attention in spec.search_space.all_attentions:
+            for architecture in _matched(running, member, attention):
+                label = _rival(member, attention)
+                drawn.append(Proposal("matched", len(drawn), architecture, label))
+    candidates = running.evaluate("matched", fixed(drawn), len(drawn))
+    loss = spec.parsed_objectives[0].loss
+    pairs: list[Pair] = []
+    for member in members:
+        pairs.append((member, member.architecture, ""))
+        for attention in spec.search_space.all_attentions:
+            label = _rival(member, attention)
+            rivals = [t for t in candidates if t.label == label and t.succeeded]
+            if rivals:
+                best = min(rivals, key=lambda trial: (loss(trial.metrics), trial.index))
+                pairs.append((member, best.architecture, str(attention)))
+    return pairs
+
+
+def _rival(member: Trial, attention: Choice) -> str:
+    return f"{attention}@{member.architecture.id}"
+
+
+def _matched(running: Running, member: Trial, attention: Choice) -> list[Architecture]:
+    """Homogeneous networks of a type whose FLOPs are the member's, within the tolerance."""
+    spec = running.spec
+    own = all(layer.attention == attention for layer in member.architecture.layers)
+    if own or not spec.search_space.allows_everywhere(attention):
+        return []
+    flops, tolerance = member.metrics["flops"], spec.confirmation.flops_tolerance
+    bounds = (
+        Constraint("flops", "<=", flops * (1 + tolerance)),
+        Constraint("flops", ">=", flops * (1 - tolerance)),
+    )
+    base = problem_of(spec)
+    within = Problem(
+        spec.search_space.homogeneous(attention),
+        base.objectives,
+        (*base.constraints, *bounds),
+        base.cost,
+    )
+    stream = random.Random(f"{spec.seed}/{attention}@{member.architecture.id}")
+    try:
+        return fresh(within, set(), stream, max(1, spec.controls.homogeneous))
+    except NothingFeasible:
+        # The type cannot be built at these FLOPs; the report then shows no such rival.
+        return []
+
+
+def _trainings(running: Running, pairs: Sequence[Pair]) -> list[Proposal]:
+    proposals: list[Proposal] = []
+    for seed in range(running.spec.confirmation.seeds):
+        for member, architecture, attention in pairs:
+            label = {
+                "kind": "homogeneous" if attention else "member",
+                "attention": attention,
+                "for": member.architecture.id,
+                "seed": seed,
+            }
+            text = json.dumps(label, sort_keys=True)
+            proposals.append(Proposal("confirmed", len(proposals), architecture, text))
+    return proposals

@@ -1,0 +1,161 @@
+"""How one proposal is measured on a worker: its slice's score, or a stand-alone training, and costs."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nas import catalog
+from nas.cost import latency
+from nas.cost.analytic import analytic_metrics
+from nas.errors import TrainingDiverged
+from nas.model.supernet import Supernet
+from nas.search.spec import SearchSpec, load_spec
+from nas.search.trial import Measurement, Proposal
+from nas.space.architecture import Architecture
+from nas.task.task import ImageData, LabelledImages, Scores, Task
+from nas.train.loop import Progress
+from nas.train.scoring import score
+from nas.train.standalone import load_standalone, train_standalone
+from nas.train.supernet import load_supernet, train_supernet
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a worker needs, in plain values, so that it can be anywhere with the same folders."""
+
+    spec: str
+    supernet: Path
+    standalone: Path
+    data_root: Path
+    training_seconds: float | None = None
+    """Wall time that supernet training may take at most; None leaves it to the recipe."""
+
+    @classmethod
+    def of(cls, spec: SearchSpec, supernet: Path, standalone: Path, data_root: Path) -> Setup:
+        """The setup of a request."""
+        return cls(json.dumps(spec.to_json()), supernet, standalone, data_root)
+
+    def request(self) -> SearchSpec:
+        """The request, checked once more where it is used."""
+        return load_spec(json.loads(self.spec))
+
+
+def device_of(spec: SearchSpec) -> torch.device:
+    """A GPU where workers have one, else the CPU."""
+    return torch.device("cuda" if spec.executor.gpus > 0 else "cpu")
+
+
+def load_data(spec: SearchSpec, data_root: Path) -> ImageData:
+    """The task's data under its options; raises `DataError`."""
+    task: Task = catalog.TASKS.load(spec.task.name, "task")
+    return task.load(spec.task.configured(catalog.TASKS, "task"), data_root)
+
+
+def train(setup: Setup) -> Iterator[Progress]:
+    """Trains the request's supernet on this worker, or goes on where its checkpoint ends."""
+    spec = setup.request()
+    torch.set_num_threads(spec.executor.cores_for_training)
+    yield from train_supernet(
+        spec,
+        load_data(spec, setup.data_root),
+        setup.supernet,
+        device_of(spec),
+        limit=setup.training_seconds,
+    )
+
+
+class Evaluator:
+    """Measures proposals; the supernet, the data and the reference scores are loaded once."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.spec = setup.request()
+        self.device = device_of(self.spec)
+        torch.set_num_threads(self.spec.executor.cores)
+        self.data = load_data(self.spec, setup.data_root)
+        self.task: Task = catalog.TASKS.load(self.spec.task.name)
+
+    def __call__(self, proposal: Proposal) -> Measurement:
+        """The measurement of one proposal; what goes wrong becomes its state and reason."""
+        start = time.perf_counter()
+        try:
+            measurement = self._measure(proposal)
+        except (TrainingDiverged, FloatingPointError) as error:
+            measurement = Measurement({}, "infeasible", str(error))
+        except Exception as error:  # noqa: BLE001 - a worker outlives any one architecture
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(where.filename).name}:{where.lineno}"
+            measurement = Measurement.failed(f"{type(error).__name__} at {place}: {error}")
+        return replace(measurement, seconds=time.perf_counter() - start)
+
+    def _measure(self, proposal: Proposal) -> Measurement:
+        architecture = proposal.architecture
+        metrics = analytic_metrics(architecture, self.spec.task_shape)
+        broken = [
+            str(constraint)
+            for constraint in self.spec.parsed_constraints
+            if constraint.metric in metrics and constraint.violation(metrics) > 0
+        ]
+        if broken and proposal.role != "confirmed":
+            return Measurement(metrics, "infeasible", f"constraint not met: {'; '.join(broken)}")
+        if proposal.role == "confirmed":
+            return Measurement.of(metrics | self._trained(proposal))
+        metrics |= self._sliced(architecture)
+        wanted = {*self.spec.objectives, *(c.metric for c in self.spec.parsed_constraints)}
+        if "latency_ms" in wanted:
+            network = self.supernet.extract(architecture)
+            measured = latency.measure(network, self.spec.task_shape, self.spec.latency)
+            metrics |= {"latency_ms": measured.median_ms, "latency_spread_ms": measured.spread_ms}
+        return Measurement.of(metrics)
+
+    # -- slices ----------------------------------------------------------------------------------
+
+    @cached_property
+    def supernet(self) -> Supernet:
+        """The trained supernet, in evaluation mode."""
+        return load_supernet(self.spec, self.setup.supernet, self.device)
+
+    def _score(self, forward: Callable[..., Tensor], chosen: LabelledImages) -> Scores:
+        size = self.spec.evaluation.batch_size
+        return score(self.task, forward, self.data, chosen, batch_size=size, device=self.device)
+
+    def _slice_scores(self, architecture: Architecture) -> Scores:
+        chosen = self.data.validation(self.spec.evaluation.images)
+        return self._score(lambda images: self.supernet(images, architecture), chosen)
+
+    @cached_property
+    def _reference(self) -> Tensor:
+        """Losses of the space's largest network: what paired differences are taken to."""
+        return self._slice_scores(self.spec.search_space.extreme("largest")).losses
+
+    def _sliced(self, architecture: Architecture) -> dict[str, float]:
+        scores = self._slice_scores(architecture)
+        difference = scores.losses.double() - self._reference.double()
+        paired = float(difference.std() / len(difference) ** 0.5)
+        return {**self.task.summary(scores), "cross_entropy_paired_se": paired}
+
+    # -- stand-alone -----------------------------------------------------------------------------
+
+    def _trained(self, proposal: Proposal) -> dict[str, float]:
+        architecture, folder = proposal.architecture, self.setup.standalone
+        seed = int(json.loads(proposal.label)["seed"])
+        training = train_standalone(
+            architecture, self.spec, self.data, seed=seed, folder=folder, device=self.device
+        )
+        for _ in training:
+            pass
+        network = load_standalone(
+            architecture, self.spec, seed=seed, folder=folder, device=self.device
+        )
+        found = self.task.summary(self._score(network, self.data.validation()))
+        tested = self.task.summary(self._score(network, self.data.test()))
+        return found | {f"test_{name}": value for name, value in tested.items()}

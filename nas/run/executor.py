@@ -1,0 +1,55 @@
+"""On which machines: the executor protocol, and the one that needs nothing but this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from nas.run.evaluate import Evaluator, Setup, train
+from nas.run.queue import TrialQueue
+from nas.search.spec import ExecutorSpec
+from nas.search.trial import Trial
+from nas.train.loop import Progress
+
+OnTrial = Callable[[Trial], None]
+
+
+class Executor(Protocol):
+    """Knows machines, not search: it runs what a queue hands out until the queue is finished.
+
+    An evaluation that fails, or whose worker dies, is put back as a failed measurement; only a
+    machine that cannot be had at all raises.
+    """
+
+    def __init__(self, spec: ExecutorSpec) -> None: ...
+
+    def train(self, setup: Setup) -> Iterator[Progress]:
+        """Trains the supernet on a worker with the request's training resources."""
+        ...
+
+    def evaluate(self, setup: Setup, queue: TrialQueue, on_trial: OnTrial) -> None:
+        """Evaluates until `queue.finished`; `on_trial` is told of each committed trial."""
+        ...
+
+    def close(self) -> None:
+        """Gives the machines back."""
+        ...
+
+
+class LocalExecutor:
+    """Evaluates one proposal after the other in this process."""
+
+    def __init__(self, spec: ExecutorSpec) -> None:
+        self.spec = spec
+
+    def train(self, setup: Setup) -> Iterator[Progress]:
+        return train(setup)
+
+    def evaluate(self, setup: Setup, queue: TrialQueue, on_trial: OnTrial) -> None:
+        evaluator: Evaluator | None = None
+        while (proposal := queue.take()) is not None:
+            evaluator = evaluator or Evaluator(setup)
+            on_trial(queue.put(proposal, evaluator(proposal)))
+
+    def close(self) -> None:
+        pass

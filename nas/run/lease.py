@@ -1,0 +1,89 @@
+"""Who runs a search: a lease in the record, kept alive by a heartbeat, taken over from the dead."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from nas.errors import EtnasError
+from nas.store.store import Lease, SearchStore
+
+LEASE_SECONDS = 60.0
+BEAT_SECONDS = 5.0
+
+
+def holder() -> str:
+    """This process by host, number and start time; a number alone may be given out again."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def holder_alive(name: str) -> bool:
+    """Whether the holder may still run; a process of another host is taken to, until its lease ends."""
+    host, _, rest = name.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname() or not rest.isdigit():
+        return True
+    return _started(int(rest)) == name.rpartition(":")[2]
+
+
+def _started(process: int) -> str:
+    try:
+        # Field 22 of proc(5)'s stat, counted behind the command name, which may hold blanks.
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+        state, *fields = stat.rpartition(")")[2].split()
+        return "dead" if state in "ZX" else fields[18]
+    except (OSError, IndexError):
+        return _without_proc(process)
+
+
+def _without_proc(process: int) -> str:
+    if Path("/proc/self/stat").exists():
+        return "dead"
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return "dead"
+    except PermissionError:
+        pass
+    return "0"
+
+
+class Heartbeat:
+    """Holds a search for as long as the `with` block lasts; `beats` is called at every beat."""
+
+    def __init__(self, store: SearchStore, search: str) -> None:
+        self.store, self.search = store, search
+        self.beats: Callable[[], None] = lambda: None
+        self.lost: EtnasError | None = None
+        self.lease: Lease
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+
+    def __enter__(self) -> Heartbeat:
+        self.lease = self.store.acquire(self.search, holder(), LEASE_SECONDS, holder_alive)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self.lost is None:
+            self.store.release(self.lease)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            try:
+                self.lease = self.store.renew(self.lease, LEASE_SECONDS)
+                self.beats()
+            except EtnasError as error:
+                # Writes are fenced by the lease, so the main thread meets the loss at its next one.
+                self.lost = error
+                return

@@ -1,0 +1,92 @@
+"""In what order are architectures evaluated: batches, each a function of the batches before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from nas.search.trial import Measurement, Proposal, Trial
+
+Propose = Callable[[Sequence[Trial]], Sequence[Proposal]]
+"""The next batch after these trials (ordered by index); empty when there is nothing left to try."""
+
+
+def fixed(proposals: Sequence[Proposal]) -> Propose:
+    """One batch that is known beforehand: controls, confirmations."""
+    return lambda trials: () if trials else proposals
+
+
+class TrialQueue:
+    """Hands out the proposals of one batch at a time and takes their measurements back.
+
+    A batch is proposed when every trial before it is there, so the order in which evaluations end
+    changes nothing. Started from the trials of an interrupted run, it hands out exactly the
+    missing ones. `commit` makes a trial durable before any later batch sees it.
+    """
+
+    def __init__(
+        self,
+        propose: Propose,
+        commit: Callable[[Trial], None],
+        *,
+        done: Iterable[Trial] = (),
+        over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._propose, self._commit, self._over = propose, commit, over
+        self._trials = {trial.index: trial for trial in done}
+        self._batch: list[Proposal] = []
+        self._waiting: list[Proposal] = []
+        self._running: dict[int, Proposal] = {}
+        self._start = 0
+        self._closed = False
+        self.broken = ""
+
+    def take(self) -> Proposal | None:
+        """The next proposal; None while the batch's last ones run, or when the queue is finished."""
+        if not self._waiting and not self._running and not self._closed:
+            self._refill()
+        if self._closed or not self._waiting:
+            return None
+        if self._over():
+            self._closed = True
+            return None
+        proposal = self._waiting.pop(0)
+        self._running[proposal.index] = proposal
+        return proposal
+
+    def put(self, proposal: Proposal, measurement: Measurement) -> Trial:
+        """Commits what an evaluation gave."""
+        trial = Trial(
+            proposal.role, proposal.index, proposal.architecture, measurement, proposal.label
+        )
+        self._commit(trial)
+        self._trials[trial.index] = trial
+        del self._running[proposal.index]
+        return trial
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing will be handed out any more."""
+        return self._closed and not self._running
+
+    def _refill(self) -> None:
+        while not self._waiting and not self._closed:
+            if self._broken():
+                return
+            history = [self._trials[i] for i in range(self._start)]
+            self._batch = list(self._propose(history))
+            if not self._batch:
+                self._closed = True
+                return
+            self._waiting = [p for p in self._batch if p.index not in self._trials]
+            self._start += len(self._batch)
+
+    def _broken(self) -> bool:
+        """Whether a whole first batch failed: then the machine is at fault, not an architecture."""
+        first = [self._trials[p.index] for p in self._batch if p.index in self._trials]
+        if len(first) < 2 or self._start > len(self._batch):
+            return False
+        if any(trial.measurement.state != "failed" for trial in first):
+            return False
+        self.broken = first[-1].measurement.reason
+        self._closed = True
+        return True

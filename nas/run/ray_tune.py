@@ -1,0 +1,178 @@
+"""Evaluations on Ray: a Tune controller whose searcher is our queue, with actors that are reused.
+
+The only door to ray. Ray's `Searcher` interface and trial reuse: docs.ray.io, Tune API.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from nas.errors import EtnasError
+from nas.run.evaluate import Evaluator, Setup, train
+from nas.run.executor import OnTrial
+from nas.run.queue import TrialQueue
+from nas.search.spec import ExecutorSpec
+from nas.search.trial import Measurement, Proposal
+from nas.train.loop import Progress
+
+# One evaluator a worker process: actors are reused, and so are the supernet and the data.
+_EVALUATORS: dict[Setup, Evaluator] = {}
+
+
+class _Evaluate(tune.Trainable):
+    """One step is one evaluation; `reset_config` lets the actor take the next trial."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.setting: Setup = config["setup"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setting = new_config["setup"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        if self.setting not in _EVALUATORS:
+            _EVALUATORS.clear()
+            _EVALUATORS[self.setting] = Evaluator(self.setting)
+        return {"measurement": _EVALUATORS[self.setting](self.config["proposal"]), "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: an evaluation that was cut short is done again."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing, as nothing is saved."""
+
+
+class _QueueSearcher(Searcher):
+    """Our queue as Tune's search algorithm."""
+
+    def __init__(self, setup: Setup, queue: TrialQueue, on_trial: OnTrial) -> None:
+        super().__init__(metric="measurement", mode="min")
+        self.evaluation, self.queue, self.on_trial = setup, queue, on_trial
+        self.running: dict[str, Proposal] = {}
+        self.error: BaseException | None = None
+
+    def suggest(self, trial_id: str) -> Any:
+        try:
+            proposal = None if self.error else self.queue.take()
+        except Exception as error:  # noqa: BLE001 - raised again by the driver, outside Tune
+            self.error, proposal = error, None
+        if proposal is None:
+            return Searcher.FINISHED if self.error or self.queue.finished else None
+        self.running[trial_id] = proposal
+        return {"setup": self.evaluation, "proposal": proposal}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        proposal = self.running.pop(trial_id, None)
+        if proposal is None:
+            return
+        measurement = (result or {}).get("measurement")
+        if error or measurement is None:
+            measurement = Measurement.failed("the worker died (killed, or out of memory)")
+        try:
+            self.on_trial(self.queue.put(proposal, measurement))
+        except Exception as raised:  # noqa: BLE001 - raised again by the driver, outside Tune
+            self.error = raised
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher to resume by; we resume from the record."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the record is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the record is the state."""
+
+
+def _trial_id(trial: Any) -> str:
+    return str(trial.trial_id)
+
+
+class RayExecutor:
+    """Workers on Ray: the cluster of RAY_ADDRESS, or one started here for as long as it is needed."""
+
+    def __init__(self, spec: ExecutorSpec) -> None:
+        self.spec = spec
+        self.started = False
+
+    def _connect(self) -> None:
+        if ray.is_initialized():
+            return
+        address = os.environ.get("RAY_ADDRESS")
+        # Ray's notices are for its developers; ours name the trial and the reason.
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            spec = self.spec
+            ray.init(
+                num_cpus=max(spec.cores * spec.workers, spec.cores_for_training),
+                num_gpus=math.ceil(spec.gpus * spec.workers),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        self.started = True
+
+    def train(self, setup: Setup) -> Iterator[Progress]:
+        self._connect()
+        remote: Any = ray.remote(train).options(
+            num_returns="streaming",
+            num_cpus=self.spec.cores_for_training,
+            num_gpus=self.spec.gpus,
+            max_retries=0,
+        )
+        try:
+            for reference in remote.remote(setup):
+                progress: Progress = ray.get(reference)
+                yield progress
+        except ray.exceptions.RayTaskError as error:
+            # The worker's own error says what happened; Ray's wrapper only where.
+            cause = error.cause
+            raise cause if isinstance(cause, EtnasError) else error from None
+
+    def evaluate(self, setup: Setup, queue: TrialQueue, on_trial: OnTrial) -> None:
+        self._connect()
+        searcher = _QueueSearcher(setup, queue, on_trial)
+        resources = {"cpu": self.spec.cores, "gpu": self.spec.gpus}
+        # Tune's own files only repeat the record; they go when the evaluation ends.
+        os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+        os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+        # Only the older reporter of Tune keeps quiet when it is asked to.
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        # Ctrl-C is the command line's affair: Tune would end the evaluation as if it were done.
+        os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+        with tempfile.TemporaryDirectory(prefix="etnas-tune-") as folder:
+            tune.Tuner(
+                tune.with_resources(_Evaluate, resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    num_samples=-1,
+                    max_concurrent_trials=self.spec.workers,
+                    reuse_actors=True,
+                    trial_dirname_creator=_trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    storage_path=folder,
+                    name="evaluate",
+                    verbose=0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            ).fit()
+        if searcher.error is not None:
+            raise searcher.error
+
+    def close(self) -> None:
+        if self.started:
+            ray.shutdown()
+            self.started = False

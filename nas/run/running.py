@@ -1,0 +1,175 @@
+"""What a search needs while a process works on it: lease, machines, record, clock and listener."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from nas import catalog
+from nas.cost.analytic import analytic_metrics
+from nas.errors import EtnasError
+from nas.run.evaluate import Setup
+from nas.run.executor import Executor
+from nas.run.lease import Heartbeat
+from nas.run.projector import Projector
+from nas.run.queue import Propose, TrialQueue
+from nas.run.workspace import Workspace
+from nas.search.problem import Problem
+from nas.search.spec import SearchSpec, load_spec
+from nas.search.trial import Trial, TrialRole
+from nas.store.sql import SqlStore
+from nas.store.store import Lease, SearchRecord, SearchStore
+
+
+class EvaluationBroken(EtnasError, RuntimeError):
+    """A whole first batch failed, so the search stopped; the message has the last trial's reason."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a listener hears: `done` of `total` units of a phase, with a word on the last one."""
+
+    phase: str
+    done: int
+    total: int
+    text: str = ""
+
+
+Listener = Callable[[Update], None]
+# What the time budget counts.
+BUDGETED = ("supernet", "search")
+
+
+@dataclass
+class Running:
+    """A search that this process holds."""
+
+    spec: SearchSpec
+    record: SearchRecord
+    store: SearchStore
+    place: Workspace
+    listener: Listener
+    executor: Executor
+    heartbeat: Heartbeat
+    phase: str = ""
+    _since: float = field(default_factory=time.monotonic)
+    # The heartbeat charges too, from its own thread.
+    _clock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def id(self) -> str:
+        """The search's id."""
+        return self.record.id
+
+    @property
+    def lease(self) -> Lease:
+        """The right to write, kept alive by the heartbeat."""
+        return self.heartbeat.lease
+
+    @property
+    def setup(self) -> Setup:
+        """What workers need to know."""
+        return Setup.of(
+            self.spec,
+            self.place.supernet(self.spec.supernet_digest),
+            self.place.standalone(self.id),
+            self.place.data_root,
+        )
+
+    def enter(self, phase: str) -> None:
+        """Begins a phase: the record shows it and its time is counted under its name."""
+        self.charge()
+        self.phase = phase
+        self.store.set_state(self.lease, "running", phase=phase)
+
+    def charge(self) -> None:
+        """Notes the time since the last note, so that even a killed run's time is counted."""
+        with self._clock:
+            now = time.monotonic()
+            seconds, self._since = now - self._since, now
+            if self.phase:
+                devices = self.spec.executor.workers
+                self.store.record_spend(self.lease, self.phase, seconds, seconds * devices)
+
+    def spent(self) -> float:
+        """Seconds of the budget that this search has used, earlier runs counted in."""
+        noted = self.store.spent(self.id)
+        return (
+            time.monotonic()
+            - self._since
+            + sum(noted[phase].seconds for phase in BUDGETED if phase in noted)
+        )
+
+    @property
+    def budget_hours(self) -> float | None:
+        """Hours of wall time that the budget gives, None for no bound."""
+        return self.spec.budget.hours(self.spec.executor.workers)
+
+    def fail(self, error: EtnasError) -> None:
+        """Notes why the search stopped, unless another process has it now."""
+        if self.heartbeat.lost is None:
+            self.store.set_state(self.lease, "failed", error=str(error))
+
+    def evaluate(
+        self,
+        role: TrialRole,
+        propose: Propose,
+        total: int,
+        over: Callable[[], bool] = lambda: False,
+    ) -> list[Trial]:
+        """Runs a queue of one role to its end and gives all its trials.
+
+        Each is committed before the next batch is proposed. Raises `EvaluationBroken`.
+        """
+        done = self.store.trials(self.id, role)
+        count = len(done)
+        self.listener(Update(role, count, total))
+
+        def commit(trial: Trial) -> None:
+            self.store.add_trial(self.lease, trial)
+
+        def on_trial(trial: Trial) -> None:
+            nonlocal count
+            count += 1
+            self.listener(Update(role, count, total, trial.measurement.reason))
+
+        queue = TrialQueue(propose, commit, done=done, over=over)
+        self.executor.evaluate(self.setup, queue, on_trial)
+        if queue.broken:
+            raise EvaluationBroken(
+                f"search {self.id}: every trial of the first batch failed, so the machine or the "
+                f"data are at fault; the last one's reason: {queue.broken}"
+            )
+        return self.store.trials(self.id, role)
+
+
+@contextmanager
+def holding(search: str, place: Workspace, listener: Listener) -> Iterator[Running]:
+    """Takes up a recorded search: its lease, machines and MLflow projection, and gives them back."""
+    store = SqlStore(place.record_url)
+    record = store.get(search)
+    spec = load_spec(record.spec)
+    executor: Executor = catalog.EXECUTORS.load(spec.executor.name)(spec.executor)
+    with Heartbeat(store, record.id) as heartbeat, Projector(place, record.id):
+        running = Running(spec, record, store, place, listener, executor, heartbeat)
+        heartbeat.beats = running.charge
+        try:
+            yield running
+        finally:
+            executor.close()
+            if heartbeat.lost is None:
+                running.charge()
+
+
+def problem_of(spec: SearchSpec) -> Problem:
+    """The request as strategies see it: exact costs are a function of the architecture."""
+    shape = spec.task_shape
+    return Problem(
+        spec.search_space,
+        spec.parsed_objectives,
+        spec.parsed_constraints,
+        lambda architecture: analytic_metrics(architecture, shape),
+    )

@@ -1,0 +1,179 @@
+"""In what order a search runs: supernet, batches of trials, controls, report; all of it resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nas import catalog
+from nas.errors import EtnasError, NothingFeasible, SearchStateError
+from nas.run.queue import fixed
+from nas.run.running import Listener, Running, Update, holding, problem_of
+from nas.run.workspace import Workspace
+from nas.search.pareto import ParetoFront
+from nas.search.problem import Problem
+from nas.search.spec import SearchSpec
+from nas.search.trial import Proposal, Trial
+from nas.space.architecture import Architecture
+from nas.store.sql import SqlStore
+from nas.store.store import SearchRecord
+from nas.strategy.random import fresh
+from nas.strategy.strategy import Strategy
+
+# Of the time budget, the share that supernet training may use: a first batch must still be scored.
+TRAINING_SHARE = 0.75
+Reporter = Callable[[str, SearchSpec, Sequence[Trial], Path], Mapping[str, Path]]
+"""Writes a report into a folder and gives its files by name."""
+
+
+def start(spec: SearchSpec, place: Workspace, *, warm_start: str | None = None) -> SearchRecord:
+    """Commits a request to the record; raises `SearchNotFound` for an unknown `warm_start`."""
+    place.root.mkdir(parents=True, exist_ok=True)
+    store = SqlStore(place.record_url)
+    if warm_start is not None:
+        warm_start = store.get(warm_start).id
+    facts = {
+        "space_digest": spec.search_space.digest,
+        "supernet_digest": spec.supernet_digest,
+        **place.versions(),
+    }
+    return store.create_search(spec.to_json(), warm_start=warm_start, facts=facts)
+
+
+def run(
+    search: str, place: Workspace, *, reporter: Reporter, listener: Listener = lambda _: None
+) -> SearchRecord:
+    """Runs a recorded search from wherever it stands to its report.
+
+    Raises `SearchStateError` for a finished search, `LeaseLost` where another process runs it and
+    `EvaluationBroken` where nothing could be evaluated. Killed at any moment, it can be run again:
+    no trial is lost or doubled.
+    """
+    record = SqlStore(place.record_url).get(search)
+    if record.state == "succeeded":
+        raise SearchStateError(
+            f"search {record.id} is finished; look at it with `nas pareto {record.id}` or confirm "
+            f"it with `nas confirm {record.id}`"
+        )
+    with holding(record.id, place, listener) as running:
+        try:
+            running.store.reopen(running.lease)
+            running.enter("supernet")
+            _train_supernet(running)
+            running.enter("search")
+            found = _search(running)
+            running.enter("controls")
+            _controls(running, len(found))
+            running.enter("report")
+            write_report(running, reporter)
+            return running.store.set_state(running.lease, "succeeded", phase="report")
+        except EtnasError as error:
+            running.fail(error)
+            raise
+
+
+def write_report(running: Running, reporter: Reporter) -> None:
+    """Writes the report from the record's trials; front and files are noted in the record."""
+    spec, store = running.spec, running.store
+    folder = running.place.report(running.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    trials = store.trials(running.id)
+    running.listener(Update("report", 0, 1))
+    searched = [trial for trial in trials if trial.role == "search"]
+    front = ParetoFront.of(searched, spec.parsed_objectives, spec.parsed_constraints)
+    store.set_front(running.lease, [(trial.role, trial.index) for trial in front.members])
+    for name, path in reporter(running.id, spec, trials, folder).items():
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        store.set_artifact(running.lease, name, str(path), digest)
+    running.listener(Update("report", 1, 1))
+
+
+def _train_supernet(running: Running) -> None:
+    hours = running.budget_hours
+    seconds = None
+    if hours is not None:
+        seconds = max(1.0, TRAINING_SHARE * hours * 3600 - running.spent())
+    setup = replace(running.setup, training_seconds=seconds)
+    for progress in running.executor.train(setup):
+        text = progress.stopped or f"loss {progress.loss:.3f}"
+        running.listener(Update("supernet", progress.step, progress.steps, text))
+
+
+def _search(running: Running) -> list[Trial]:
+    spec = running.spec
+    options = spec.strategy.configured(catalog.STRATEGIES, "strategy")
+    strategy: Strategy = catalog.STRATEGIES.load(spec.strategy.name)(options)
+    problem = problem_of(spec)
+    warm = _warm(running)
+
+    def propose(trials: Sequence[Trial]) -> list[Proposal]:
+        first = len(trials)
+        count = min(spec.batch, spec.budget.trials - first)
+        if count <= 0:
+            return []
+        chosen = warm[first : first + count] or strategy.propose(problem, spec.seed, trials, count)
+        return [Proposal("search", first + i, each) for i, each in enumerate(chosen)]
+
+    # The first batch is always scored, so that a budget that is too small still ends with a front.
+    least = min(spec.batch, spec.budget.trials)
+    hours = running.budget_hours
+
+    def over() -> bool:
+        scored = running.store.count(running.id, "search") if hours is not None else 0
+        return hours is not None and scored >= least and running.spent() >= hours * 3600
+
+    return running.evaluate("search", propose, spec.budget.trials, over)
+
+
+def _warm(running: Running) -> list[Architecture]:
+    """Architectures of an earlier search, best first, to be scored again on this supernet.
+
+    Half the budget at most, the earlier front before the rest; an architecture that this space does
+    not hold, or that breaks this search's analytic constraints, is left out.
+    """
+    earlier = running.record.warm_start
+    if earlier is None:
+        return []
+    trials = [t for t in running.store.trials(earlier, "search") if t.succeeded]
+    objectives = running.spec.parsed_objectives
+    known = [t for t in trials if all(o.metric.name in t.metrics for o in objectives)]
+    front = ParetoFront.of(known, objectives).members
+    problem = problem_of(running.spec)
+    held = [
+        architecture
+        for architecture in dict.fromkeys(trial.architecture for trial in (*front, *known))
+        if problem.space.contains(architecture) and problem.analytic_violation(architecture) == 0
+    ]
+    return held[: running.spec.budget.trials // 2]
+
+
+def _controls(running: Running, searched: int) -> None:
+    """Random networks as many as were searched, and homogeneous ones of each attention type."""
+    spec = running.spec
+    problem = problem_of(spec)
+    wanted = spec.controls.random if spec.controls.random is not None else searched
+    drawn = _drawn(problem, f"{spec.seed}/random control", wanted)
+    proposals = [Proposal("random", i, each, "random") for i, each in enumerate(drawn)]
+    running.evaluate("random", fixed(proposals), len(proposals))
+    proposals = []
+    for attention in spec.search_space.all_attentions:
+        if not spec.search_space.allows_everywhere(attention):
+            continue
+        within = replace(problem, space=spec.search_space.homogeneous(attention))
+        drawn = _drawn(within, f"{spec.seed}/{attention}", spec.controls.homogeneous)
+        first = len(proposals)
+        proposals += [
+            Proposal("homogeneous", first + i, each, str(attention)) for i, each in enumerate(drawn)
+        ]
+    running.evaluate("homogeneous", fixed(proposals), len(proposals))
+
+
+def _drawn(problem: Problem, stream: str, count: int) -> list[Architecture]:
+    try:
+        return fresh(problem, set(), random.Random(stream), count) if count else []
+    except NothingFeasible:
+        # No network of this kind meets the constraints: a fact that the report states as none.
+        return []

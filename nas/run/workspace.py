@@ -1,0 +1,60 @@
+"""Where a search keeps its things: the record, MLflow, supernets, reports, all under one folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.task.task import data_root
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with everything that searches leave behind, and where its two databases are."""
+
+    root: Path
+    record_url: str
+    tracking_uri: str
+    data_root: Path
+
+    @staticmethod
+    def versions() -> dict[str, str]:
+        """What code runs: the package's version, and the commit where it is a git checkout."""
+        checkout = Path(__file__).resolve().parents[2]
+        found = {"etnas": importlib.metadata.version("etnas")}
+        if (checkout / ".git").exists() and shutil.which("git"):
+            command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
+            head = subprocess.run(command, capture_output=True, text=True, check=False)
+            found |= {"commit": head.stdout.strip()} if head.returncode == 0 else {}
+        return found
+
+    def supernet(self, digest: str) -> Path:
+        """The folder of a supernet's checkpoints; searches that ask for the same one share it."""
+        return self.root / "supernets" / digest
+
+    def standalone(self, search: str) -> Path:
+        """The folder of a search's stand-alone trainings."""
+        return self.root / "standalone" / search
+
+    def report(self, search: str) -> Path:
+        """The folder of a search's report."""
+        return self.root / "searches" / search
+
+
+def workspace(home: str | Path | None = None) -> Workspace:
+    """The workspace in `home`, else in NAS_HOME, else in `nas-work` of the working folder.
+
+    NAS_STORE_URL and MLFLOW_TRACKING_URI point the record and MLflow elsewhere; data lie where
+    `nas.task.task.data_root` says.
+    """
+    root = Path(home or os.environ.get("NAS_HOME") or "nas-work").resolve()
+    return Workspace(
+        root=root,
+        record_url=os.environ.get("NAS_STORE_URL") or f"sqlite:///{root / 'record.db'}",
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}",
+        data_root=data_root().resolve(),
+    )
