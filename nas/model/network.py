@@ -74,8 +74,8 @@ def _not_held(part: Part, held: str) -> SpecError:
     )
 
 
-def _slices(owner: nn.Module, part: Part) -> dict[str, Tensor]:
-    slot = owner._modules.get(part.path)
+def _slices(owner: nn.Module, path: str, part: Part) -> dict[str, Tensor]:
+    slot = owner._modules.get(path)
     if slot is None:
         raise _not_held(part, "none")
     return cast(Slot, slot).slices(part)
@@ -137,6 +137,15 @@ class Network(nn.Module):
             if isinstance(module, Slot):
                 module.initialize(generator)
 
+    def slices(self, part: Part) -> dict[str, Tensor]:
+        """The tensors of one part of a blueprint; raises `SpecError` where they are not held."""
+        if not part.path.startswith("layers."):
+            return _slices(self.outer, part.path, part)
+        _, index, path = part.path.split(".")
+        if int(index) >= len(self.layers):
+            raise _not_held(part, f"{len(self.layers)} layers")
+        return _slices(self.layers[int(index)], path, part)
+
     def run(self, images: Tensor, architecture: Architecture) -> Tensor:
         """Class scores (B, classes) of images (B, C, S, S), by the architecture's slice.
 
@@ -148,7 +157,8 @@ class Network(nn.Module):
                 f"{len(self.layers)}"
             )
         own = {
-            part.path: _slices(self.outer, part) for part in outer_parts(architecture, self.shape)
+            part.path: _slices(self.outer, part.path, part)
+            for part in outer_parts(architecture, self.shape)
         }
         common = ends(architecture, self.shape)
         grid = Grid(common.side, common.side, common.leading)
@@ -159,7 +169,7 @@ class Network(nn.Module):
             x = x + own["position"]["table"]
         norm, activation = architecture.norm, architecture.activation
         for layer, slots in zip(architecture.layers, self.layers, strict=False):
-            w = {part.path: _slices(slots, part) for part in layer_parts(layer, common)}
+            w = {part.path: _slices(slots, part.path, part) for part in layer_parts(layer, common)}
             hidden = layers.normalize(x, norm, w["attention_norm"])
             x = x + layers.attend(hidden, layer, w["attention"], grid)
             hidden = layers.normalize(x, norm, w["ffn_norm"])

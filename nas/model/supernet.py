@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nas.model.network import Network, Sharing, Slot, StandaloneNetwork, stored_name
+from nas.model.network import Network, Sharing, StandaloneNetwork
 from nas.space.architecture import Architecture
 from nas.space.blueprint import blueprint
 from nas.space.search_space import SearchSpace
@@ -33,19 +31,15 @@ class Supernet(Network):
         return self.run(images, architecture)
 
     def extract(self, architecture: Architecture) -> StandaloneNetwork:
-        """A stand-alone network with a copy of the architecture's slice of the weights."""
+        """A stand-alone network with a copy of the architecture's slice of the weights.
+
+        Raises `SpecError` for an architecture that this network does not hold.
+        """
         network = StandaloneNetwork(architecture, self.shape)
         with torch.no_grad():
             for part in blueprint(architecture, self.shape):
-                source, target = _slot(self, part.path), _slot(network, part.path)
-                for name, tensor in source.slices(part).items():
-                    getattr(target, stored_name(part, name, None)).copy_(tensor)
+                own = network.slices(part)
+                for name, tensor in self.slices(part).items():
+                    own[name].copy_(tensor)
         reference = next(self.parameters())
         return network.to(reference.device, reference.dtype).train(self.training)
-
-
-def _slot(network: Network, path: str) -> Slot:
-    if not path.startswith("layers."):
-        return cast(Slot, network.outer[path])
-    _, index, name = path.split(".")
-    return cast(Slot, cast(nn.ModuleDict, network.layers[int(index)])[name])

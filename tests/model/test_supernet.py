@@ -306,6 +306,12 @@ def test_a_larger_architecture_is_refused_and_not_cut() -> None:
     deeper = {**largest.to_json(), "layers": largest.to_json()["layers"] * 2}
     with pytest.raises(SpecError, match="6 layers"):
         supernet(images(), Architecture.from_json(deeper))
+    with pytest.raises(SpecError, match="3 layers"):
+        supernet.extract(Architecture.from_json(deeper))
+    with_class_token = {**largest.to_json(), "pooling": "class_token"}
+    for use in (supernet.extract, lambda each: supernet(images(), each)):
+        with pytest.raises(SpecError, match="class_token"):
+            use(Architecture.from_json(with_class_token))
     wider = largest.to_json()
     wider["layers"][0]["heads"] = 3
     with pytest.raises(SpecError, match="q_weight"):

@@ -126,7 +126,7 @@ class AttentionConformance(DeclarationConformance):
 
     registry = catalog.ATTENTIONS
     dimension = ATTENTION_SELF
-    grids = (Grid(1, 1), Grid(3, 3), Grid(4, 4, 1))
+    grids: tuple[Grid, ...] = (Grid(1, 1), Grid(3, 3), Grid(4, 4, 1))
 
     @property
     def attention(self) -> Attention:

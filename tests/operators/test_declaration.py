@@ -20,7 +20,7 @@ def test_an_enumerated_option_knows_its_choices() -> None:
     assert option.check(2, "here") == 2
     # 1.0 and True equal 1, but another text would be written for them.
     for value in (3, 1.0, True, "1", None, [1]):
-        with pytest.raises(SpecError, match="^here: .* is not a choice; .*allowed: 1, 2"):
+        with pytest.raises(SpecError, match=r"^here: .* is not a choice; .*allowed: 1, 2"):
             option.check(value, "here")
 
 
@@ -30,7 +30,7 @@ def test_a_counted_option_has_a_least_value() -> None:
     assert option.schema() == described
     assert option.check(2, "here") == 2
     for value in (1, 2.0, True, "3", None):
-        with pytest.raises(SpecError, match="^here: .* given, an integer >= 2 is allowed"):
+        with pytest.raises(SpecError, match=r"^here: .* given, an integer >= 2 is allowed"):
             option.check(value, "here")
 
 

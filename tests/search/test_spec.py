@@ -60,7 +60,7 @@ class TestForm:
 
     def test_it_is_frozen(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
-            spec_of().batch = 3
+            spec_of().batch = 3  # type: ignore[misc]
 
     def test_constraints_are_values(self) -> None:
         spec = spec_of(constraints=["flops <= 1e6", "accuracy>=0.5"])
@@ -109,7 +109,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         r"objectives: unknown metric 'acuracy'; did you mean 'accuracy'",
     ),
     ({"constraints": ["flop <= 3"]}, r"constraints: unknown metric 'flop'; did you mean 'flops'"),
-    ({"constraints": ["params <= 1e9", "flops < 3"]}, r"constraints\.1: 'flops < 3' given; allowed"),
+    (
+        {"constraints": ["params <= 1e9", "flops < 3"]},
+        r"constraints\.1: 'flops < 3' given",
+    ),
     ({"strategy": "evolutoin"}, r"strategy: unknown strategy .*did you mean 'evolution'"),
     ({"strategy": {"popluation": 3}}, r"strategy\.popluation: unknown key; .*'population'"),
     ({"strategy": {"population": -3}}, r"strategy\.population: .* equal to 2, -3 given"),
@@ -159,7 +162,8 @@ class TestBadInput:
         flip = {where: {"augmentation": {"flip": True}}}
         with pytest.raises(SpecError, match=rf"{where}\.augmentation\.flip: task digits declares"):
             spec_of(**flip)
-        assert load_spec(BASE | flip | {"task": "cifar10", "space": "cifar10_small"})
+        spec = load_spec(BASE | flip | {"task": "cifar10", "space": "cifar10_small"})
+        assert spec.task.name == "cifar10"
 
     @pytest.mark.parametrize("name", ["name", "task", "space"])
     def test_what_is_missing(self, name: str) -> None:
@@ -188,7 +192,7 @@ class TestFeasibility:
         least = FLOPS.bound(self.SPACE, self.SHAPE, "smallest")
         with pytest.raises(SpecError, match=f"'flops <= 10'; the smallest possible .* is {least}$"):
             spec_of(constraints=["flops <= 10"])
-        assert spec_of(constraints=[f"flops <= {least}"])
+        assert spec_of(constraints=[f"flops <= {least}"]).parsed_constraints[0].bound == least
         with pytest.raises(SpecError, match=f"'flops <= {least - 1}'"):
             spec_of(constraints=[f"flops <= {least - 1}"])
 
@@ -196,10 +200,11 @@ class TestFeasibility:
         most = PARAMS.bound(self.SPACE, self.SHAPE, "largest")
         with pytest.raises(SpecError, match=f"'params >= {most + 1}'; the largest .* is {most}$"):
             spec_of(constraints=[f"params >= {most + 1}"])
-        assert spec_of(constraints=[f"params >= {most}"])
+        assert spec_of(constraints=[f"params >= {most}"]).parsed_constraints[0].bound == most
 
     def test_what_is_measured_is_not_judged(self) -> None:
-        assert spec_of(constraints=["accuracy >= 2", "latency_ms <= 0"])
+        spec = spec_of(constraints=["accuracy >= 2", "latency_ms <= 0"])
+        assert len(spec.parsed_constraints) == 2
 
 
 class TestChanges:
@@ -321,5 +326,5 @@ class TestWorkload:
         assert parse_workload(workload.to_json(), "here") == workload
 
     def test_what_is_wrong_is_named(self) -> None:
-        with pytest.raises(SpecError, match=r"^here: batch: .* 0 given; thread: unknown key; .*'thr"):
+        with pytest.raises(SpecError, match=r"^here: batch: .* 0 given; thread: unknown key;"):
             parse_workload({"batch": 0, "thread": 1}, "here")

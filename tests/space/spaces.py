@@ -31,7 +31,12 @@ def small(**changes: Any) -> SearchSpace:
 
 RATIOS = small(
     depth=[2],
-    layers={"attention": ["softmax", "cosformer"], "heads": 2, "head_width": 4, "mlp_ratio": [1, 2]},
+    layers={
+        "attention": ["softmax", "cosformer"],
+        "heads": 2,
+        "head_width": 4,
+        "mlp_ratio": [1, 2],
+    },
 )
 OVERRIDDEN = small(
     depth=[1, 3],

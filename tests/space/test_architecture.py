@@ -161,7 +161,10 @@ class TestRefusals:
             ({**PLAIN, "layers": [LAYER] * 257}, r"architecture\.layers .*257 given.* to 256"),
             ({**PLAIN, "layers": [3]}, r"architecture\.layers\.0: a mapping .* 3 given"),
             ({**PLAIN, "layers": [{}]}, r"layers\.0: missing attention, heads, head_width, ffn"),
-            (with_layer(head=3), r"architecture\.layers\.1\.head: unknown field; did you .*'heads'"),
+            (
+                with_layer(head=3),
+                r"architecture\.layers\.1\.head: unknown field; did .*'heads'",
+            ),
             (with_layer(attention="sofmax"), r"layers\.1\.attention: unknown attention 'sofmax'"),
             (with_layer(attention=3), r"layers\.1\.attention: 3 given; NAME or \{type"),
             (with_layer(attention={"type": ["a"]}), r"layers\.1\.attention: unknown attention"),

@@ -171,7 +171,10 @@ class TestBadSpaces:
                 {"layers": LAYERS | {"attention": {"type": "linear", "feature_map": "gelu"}}},
                 r"layers\.attention: choice 1\.feature_map: 'gelu' is .* allowed: elu1, relu",
             ),
-            ({"layers": LAYERS | {"mlp_ratio": 2}}, "layers: give ffn_width or mlp_ratio, not both"),
+            (
+                {"layers": LAYERS | {"mlp_ratio": 2}},
+                "layers: give ffn_width or mlp_ratio",
+            ),
             ({"layers": {"heads": 2}}, r"layers\.attention: is required"),
             ({"layers.2": {"heads": 2}}, r"layers\.2: the depth is at most 2"),
             ({"layers.00": {"heads": 2}}, r"layers\.00: unknown key"),

@@ -1,0 +1,105 @@
+"""A latency carries where it comes from, and the measured network is as it was."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas.cost.latency import LATENCY, measure
+from nas.model.network import StandaloneNetwork
+from nas.search.workload import Workload
+from nas.space.loader import load_space
+from nas.space.task_shape import TaskShape
+
+SHAPE = TaskShape(side=8, channels=1, classes=10)
+
+
+class Recorder(nn.Module):
+    """Notes what it is called with."""
+
+    calls: list[tuple[torch.Size, torch.dtype, bool, bool, int]] = []  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        inference, threads = torch.is_inference_mode_enabled(), torch.get_num_threads()
+        self.calls.append((images.shape, self.weight.dtype, self.training, inference, threads))
+        return images * self.weight
+
+
+class Broken(nn.Module):
+    """Fails when it is called."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise RuntimeError(f"no {images.dtype}")
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    Recorder.calls.clear()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_runs_the_workload_on_a_copy_in_evaluation_mode(dtype: str) -> None:
+    workload = Workload.model_validate(
+        {"dtype": dtype, "batch": 3, "warmup": 2, "repetitions": 5, "threads": 2}
+    )
+    measure(Recorder().train(), SHAPE, workload)
+    expected = (torch.Size([3, 1, 8, 8]), getattr(torch, dtype), False, True, 2)
+    assert Recorder.calls == [expected] * 7
+
+
+def test_the_network_is_given_back_as_found() -> None:
+    network = StandaloneNetwork(load_space("digits_tiny").extreme("largest"), SHAPE).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    identities = [id(parameter) for parameter in network.parameters()]
+    threads = torch.get_num_threads()
+    measure(network, SHAPE, Workload(dtype="bfloat16", repetitions=2, threads=threads + 1))
+    assert network.training
+    assert [id(parameter) for parameter in network.parameters()] == identities
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name])
+        assert tensor.dtype == torch.float32
+    assert torch.get_num_threads() == threads
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_threads_come_back_after_a_failure() -> None:
+    threads = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match=r"no torch\.float32"):
+        measure(Broken(), SHAPE, Workload(threads=threads + 1))
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("repetitions", [1, 2, 5])
+def test_a_figure_has_its_provenance(repetitions: int) -> None:
+    workload = Workload(batch=2, warmup=0, repetitions=repetitions)
+    found = measure(Recorder(), SHAPE, workload)
+    assert math.isfinite(found.median_ms)
+    assert math.isfinite(found.spread_ms)
+    assert found.median_ms >= 0 <= found.spread_ms
+    assert found.workload == workload
+    assert found.to_json() == {
+        "latency_ms": found.median_ms,
+        "spread_ms": found.spread_ms,
+        "workload": {
+            "device": "cpu",
+            "dtype": "float32",
+            "batch": 2,
+            "threads": 1,
+            "warmup": 0,
+            "repetitions": repetitions,
+        },
+        "machine": found.machine,
+    }
+    assert torch.__version__ in found.machine
+
+
+def test_it_is_measured_and_not_analytic() -> None:
+    metric = LATENCY.metric
+    assert (metric.name, metric.unit, metric.analytic) == ("latency_ms", "ms", False)

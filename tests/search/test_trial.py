@@ -1,0 +1,54 @@
+"""A finished trial has all its metrics, and what is no number is never one."""
+
+import pytest
+
+from nas.search.trial import ROLES, Measurement, Proposal, Trial
+from nas.space.architecture import Architecture
+from tests.space.spaces import small
+
+ARCHITECTURE: Architecture = small().extreme("smallest")
+
+
+def test_finite_metrics_succeed() -> None:
+    found = Measurement.of({"accuracy": 1, "flops": 10**15}, seconds=2.5)
+    assert (found.state, found.reason, found.seconds) == ("succeeded", "", 2.5)
+    assert found.metrics == {"accuracy": 1.0, "flops": 1e15}
+    assert all(type(value) is float for value in found.metrics.values())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_is_infeasible(value: float) -> None:
+    found = Measurement.of({"b": value, "flops": 3.0, "a": value})
+    assert found.state == "infeasible"
+    assert found.reason == "not finite: a, b"
+    assert found.metrics == {"flops": 3.0}
+
+
+def test_a_failure_has_a_reason_and_no_metrics() -> None:
+    found = Measurement.failed("out of memory", seconds=1.0)
+    assert (found.state, found.reason, found.metrics) == ("failed", "out of memory", {})
+
+
+@pytest.mark.parametrize(
+    ("measurement", "succeeded"),
+    [
+        (Measurement.of({"accuracy": 0.5}), True),
+        (Measurement.of({"accuracy": float("nan")}), False),
+        (Measurement.failed("killed"), False),
+    ],
+)
+def test_only_whole_trials_succeeded(measurement: Measurement, succeeded: bool) -> None:
+    trial = Trial("search", 3, ARCHITECTURE, measurement)
+    assert trial.succeeded is succeeded
+    assert trial.metrics is measurement.metrics
+
+
+def test_trials_are_values() -> None:
+    one, other = (Trial("random", 1, ARCHITECTURE, Measurement.of({"a": 1.0})) for _ in range(2))
+    assert one == other
+    assert Proposal("random", 1, ARCHITECTURE) == Proposal("random", 1, ARCHITECTURE, label="")
+
+
+def test_the_roles_are_frozen() -> None:
+    # The record and the reports order by them.
+    assert ROLES == ("search", "random", "homogeneous", "matched", "confirmed")
