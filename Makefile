@@ -50,7 +50,10 @@ lint: $(STAMP)
 	.venv/bin/mypy
 
 bench: $(STAMP)
-	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; .venv/bin/python "$$script"; done
+	@failed=; for script in $(BENCHMARKS); do \
+		echo "== $$script"; .venv/bin/python "$$script" || failed="$$failed $$script"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "did not run to the end:$$failed" >&2; exit 1; fi
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

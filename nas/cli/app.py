@@ -5,13 +5,20 @@ from __future__ import annotations
 import importlib.metadata
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 import typer
 from rich.console import Console
 
 from nas.cli import cost, maintenance, results, search, spaces
-from nas.errors import EtnasError, NothingFeasible, TrainingDiverged
+from nas.errors import (
+    CheckpointError,
+    EtnasError,
+    NothingFeasible,
+    SearchStateError,
+    TrainingDiverged,
+)
 
 WRONG_INPUT, NOTHING_FEASIBLE, FAILED, INTERRUPTED = 2, 3, 1, 130
 
@@ -41,34 +48,56 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """The command `nas`: 0 done, 2 wrong input, 3 nothing feasible, 130 interrupted, 1 otherwise."""
+    """The command: 0 done, 2 wrong input, 3 nothing feasible, 130 interrupted, 1 otherwise."""
     for entry in importlib.metadata.entry_points(group="etnas.commands"):
         entry.load()(app)
     # A batch system's SIGTERM ends a search as cleanly as a person's Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and gives its exit code; what a person can mend is one line on stderr."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
-    except typer.Abort:
-        sys.exit(INTERRUPTED)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        code = app(list(arguments), prog_name="nas", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
     except EtnasError as error:
-        _fail(str(error))
-        if isinstance(error, NothingFeasible):
-            sys.exit(NOTHING_FEASIBLE)
-        sys.exit(FAILED if isinstance(error, TrainingDiverged | RuntimeError) else WRONG_INPUT)
-    except Exception as error:
-        shown = getattr(error, "format_message", None)
-        if shown is None:
+        _fail(error, str(error))
+        return _code(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "nas").partition(".")[0]
+        if package in ("nas", "nas_kernels", "nas_services"):
             raise
-        # What click says of wrong options and arguments.
-        _fail(shown())
-        sys.exit(WRONG_INPUT)
+        _fail(error, f"this needs {package}, which is not installed: pip install 'etnas[engine]'")
+        return WRONG_INPUT
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(error, f"{error.filename}: {error.strerror}")
+        return FAILED
+    except Exception as error:
+        # What click says of wrong options and arguments; anything else is a fault of ours.
+        said = getattr(error, "format_message", None)
+        if said is None:
+            raise
+        _fail(error, said())
+        return WRONG_INPUT
 
 
-def _fail(message: str) -> None:
+def _code(error: EtnasError) -> int:
+    if isinstance(error, NothingFeasible):
+        return NOTHING_FEASIBLE
+    # Of the errors that are builtin's RuntimeError too, a state that forbids a command is input.
+    broke = isinstance(error, TrainingDiverged | CheckpointError | RuntimeError)
+    return FAILED if broke and not isinstance(error, SearchStateError) else WRONG_INPUT
+
+
+def _fail(error: Exception, message: str) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print("error: ", style="bold red", end="")
-    console.print(message, markup=False)
+    if message:
+        console.print("error: ", style="bold red", end="")
+        console.print(message, markup=False)
+    for note in getattr(error, "__notes__", ()):
+        console.print(note, markup=False)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nas.cli.search import AsJson
 from nas.errors import SpecError
 
+if TYPE_CHECKING:
+    from nas.search.workload import Workload
+    from nas.space.architecture import Architecture
+    from nas.space.task_shape import TaskShape
+
+Options = Annotated[
+    list[str] | None, typer.Option("--option", help="A task option: side=224. May be repeated.")
+]
+
 
 def cost(
     architecture: Annotated[Path, typer.Argument(help="An architecture, a JSON file.")],
     task: Annotated[str, typer.Option(help="The task whose shapes it is costed on.")],
-    option: Annotated[
-        list[str] | None, typer.Option("--option", help="A task option: side=224. May be repeated.")
-    ] = None,
+    option: Options = None,
     latency: Annotated[bool, typer.Option(help="Measure latency too.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     batch: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 1,
@@ -29,13 +36,12 @@ def cost(
     """Parameters, FLOPs by part, activation bytes, and measured latency on request."""
     from nas import catalog
     from nas.cost.analytic import analytic_metrics, flops_by_group
-    from nas.search.spec import Part, parse_change, parse_workload
+    from nas.search.spec import parse_workload
     from nas.space.architecture import load_architecture
 
     found = load_architecture(architecture)
-    options = dict(map(parse_change, option or []))
     declared = catalog.TASKS.load(task, "--task")
-    shape = declared.shape(Part(name=task, options=options).configured(catalog.TASKS, "--option"))
+    shape = declared.shape(configured(task, option))
     shown: dict[str, Any] = {"id": found.id, "task": task, **analytic_metrics(found, shape)}
     shown = {key: int(v) if isinstance(v, float) else v for key, v in shown.items()}
     shown["flops_by_group"] = flops_by_group(found, shape)
@@ -58,20 +64,28 @@ def cost(
         typer.echo(f"{name:18} {value if not isinstance(value, dict) else json.dumps(value)}")
 
 
-def _measure(architecture: Any, shape: Any, workload: Any) -> dict[str, Any]:
-    try:
-        from nas.cost.latency import measure
-        from nas.model.network import StandaloneNetwork
+def configured(task: str, given: list[str] | None) -> Any:
+    """A task's options from `NAME=VALUE` texts; raises `SpecError` for what it does not know."""
+    from nas import catalog
+    from nas.search.spec import Part, parse_change
 
-        return measure(StandaloneNetwork(architecture, shape), shape, workload).to_json()
-    except ModuleNotFoundError as error:
-        raise SpecError(
-            f"--latency needs {error.name}: install etnas[engine] (pip install 'etnas[engine]')"
-        ) from error
+    options = dict(parse_change(text, "--option") for text in given or [])
+    return Part(name=task, options=options).configured(catalog.TASKS, "--option")
+
+
+def _measure(architecture: Architecture, shape: TaskShape, workload: Workload) -> dict[str, Any]:
+    from nas.cost.latency import measure
+    from nas.model.network import StandaloneNetwork
+
+    network = StandaloneNetwork(architecture, shape)
+    try:
+        return measure(network, shape, workload).to_json()
     except (RuntimeError, AssertionError) as error:
         if workload.device == "cpu":
             raise
-        raise SpecError(f"--device {workload.device}: not usable here: {error}") from error
+        # Torch says in these what is wrong with the device: no driver, no such GPU, no memory.
+        what = str(error).splitlines()[0]
+        raise SpecError(f"--device {workload.device}: not usable here: {what}") from error
 
 
 def register(app: typer.Typer) -> None:

@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
+from nas.cli.cost import Options, configured
 from nas.cli.search import AsJson, Home
-from nas.errors import EtnasError
+from nas.errors import EtnasError, StoreUnavailable
 
 data = typer.Typer(help="Bring data sets to where tasks look for them.", no_args_is_help=True)
 store = typer.Typer(help="Look after the record and MLflow.", no_args_is_help=True)
@@ -24,18 +25,14 @@ PACKAGES = ("torch", "torchvision", "ray", "mlflow", "scikit-learn", "safetensor
 @data.command()
 def prepare(
     name: Annotated[str, typer.Argument(help="A task: cifar10, digits, ...")],
-    option: Annotated[
-        list[str] | None, typer.Option("--option", help="A task option: path=DIR.")
-    ] = None,
+    option: Options = None,
 ) -> None:
     """Download a task's data where there is a network; say what is missing where there is none."""
     from nas import catalog
-    from nas.search.spec import Part, parse_change
     from nas.task.task import data_root
 
     declared = catalog.TASKS.load(name, "nas data prepare")
-    given = Part(name=name, options=dict(map(parse_change, option or [])))
-    typer.echo(declared.prepare(given.configured(catalog.TASKS, "--option"), data_root()))
+    typer.echo(declared.prepare(configured(name, option), data_root()))
 
 
 @store.command()
@@ -47,20 +44,35 @@ def rebuild(
     home: Home = None,
 ) -> None:
     """Make MLflow complete from the record, or the record from MLflow."""
+    from nas.report.result import opened
+    from nas.run.lease import holder, holder_alive
     from nas.run.workspace import workspace
+    from nas.store.mlflow import shown
     from nas.store.projection import project, rebuild_record
     from nas.store.sql import SqlStore
 
     place = workspace(home)
-    place.root.mkdir(parents=True, exist_ok=True)
-    kept = SqlStore(place.record_url)
     if record:
+        if _missing(place.tracking_uri):
+            raise StoreUnavailable(
+                f"MLflow {place.tracking_uri}: no such database; --home, NAS_HOME or "
+                "MLFLOW_TRACKING_URI name another one"
+            )
+        kept = SqlStore(place.record_url)
         restored = rebuild_record(kept, place.tracking_uri, search_id)
         typer.echo(f"record: search {restored.id} has {kept.count(restored.id)} trials")
         return
+    kept = opened(place, search_id)
     search = kept.get(search_id).id
-    project(kept, place.tracking_uri, search=search, from_start=True)
-    typer.echo(f"MLflow at {place.tracking_uri} has search {search}")
+    project(
+        kept,
+        place.tracking_uri,
+        search=search,
+        from_start=True,
+        holder=holder(),
+        holder_alive=holder_alive,
+    )
+    typer.echo(f"MLflow at {shown(place.tracking_uri)} has search {search}")
 
 
 def doctor(as_json: AsJson = False, home: Home = None) -> None:
@@ -72,7 +84,7 @@ def doctor(as_json: AsJson = False, home: Home = None) -> None:
         )
     else:
         for name, (ok, text) in found.items():
-            typer.echo(f"{'ok  ' if ok else 'FAIL'} {name:10} {text}")
+            typer.echo(f"{'ok  ' if ok else 'FAIL'} {name:12} {text}")
     if not all(ok for ok, _ in found.values()):
         raise typer.Exit(1)
 
@@ -88,6 +100,7 @@ def _checks(home: Path | None) -> dict[str, Callable[[], str]]:
     return {
         "packages": _packages,
         "record": lambda: _record(home),
+        "mlflow": lambda: _mlflow(home),
         "work folder": lambda: _folder(home),
         "data": _data,
         "devices": _devices,
@@ -110,10 +123,28 @@ def _record(home: Path | None) -> str:
     from nas.run.workspace import workspace
     from nas.store.sql import SqlStore
 
-    place = workspace(home)
-    if place.record_url.startswith("sqlite") and not place.root.exists():
-        return f"none yet, will be {place.record_url}"
-    return f"{len(SqlStore(place.record_url).searches())} searches in {place.record_url}"
+    url = workspace(home).record_url
+    kept = SqlStore(url)
+    if _missing(url):
+        return f"none yet, will be {kept.location}"
+    return f"{len(kept.searches())} searches in {kept.location}"
+
+
+def _mlflow(home: Path | None) -> str:
+    from nas.run.workspace import workspace
+    from nas.store.mlflow import reaching, shown
+
+    uri = workspace(home).tracking_uri
+    if _missing(uri):
+        return f"none yet, will be {uri}"
+    with reaching(uri) as tracking:
+        return f"{len(tracking.experiments())} experiments in {shown(uri)}"
+
+
+def _missing(url: str) -> bool:
+    """Whether this is an SQLite database that is not there: to open one would make it."""
+    file = url.removeprefix("sqlite:///")
+    return file != url and not Path(file).exists()
 
 
 def _folder(home: Path | None) -> str:

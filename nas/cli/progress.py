@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 if TYPE_CHECKING:
     from nas.run.running import Update
@@ -24,6 +25,7 @@ TITLES = {
     "search": "scoring the search",
     "random": "scoring random controls",
     "homogeneous": "scoring homogeneous controls",
+    "matched": "scoring rivals at matched FLOPs",
     "confirmed": "training alone",
     "report": "writing the report",
 }
@@ -35,15 +37,19 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.tasks: dict[str, TaskID] = {}
+        self.last: Update | None = None
+        # What is said of the last unit gives way first where the terminal is narrow.
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self.progress = Progress(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(bar_width=28),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}", markup=False),
+            TextColumn("{task.fields[text]}", markup=False, table_column=rest),
             console=console,
+            expand=True,
             disable=not console.is_terminal,
         )
 
@@ -58,22 +64,36 @@ class Bars:
         trace: TracebackType | None,
     ) -> None:
         self.progress.stop()
+        self._line()
 
     def __call__(self, update: Update) -> None:
         """Moves the phase's bar."""
         if update.total == 0:
             return
-        title = TITLES.get(update.phase, update.phase)
+        if self.last is not None and self.last.phase != update.phase:
+            self._line()
+        self.last = update
         if update.phase not in self.tasks:
             # Time left is judged from here on: what an earlier run did took no time now.
             self.tasks[update.phase] = self.progress.add_task(
-                title, total=update.total, completed=update.done, text=""
+                _title(update), total=update.total, completed=update.done, text=""
             )
         self.progress.update(
             self.tasks[update.phase],
             completed=update.done,
             total=update.total,
-            text=update.text[:48],
+            text=_word(update),
         )
-        if not self.console.is_terminal and update.done >= update.total:
-            self.console.print(f"{title}: {update.done} of {update.total}", highlight=False)
+
+    def _line(self) -> None:
+        if self.last is not None and not self.console.is_terminal:
+            said = (f"{_title(self.last)}: {self.last.done} of {self.last.total}", _word(self.last))
+            self.console.print(*filter(None, said), markup=False, highlight=False, soft_wrap=True)
+
+
+def _title(update: Update) -> str:
+    return TITLES.get(update.phase, update.phase)
+
+
+def _word(update: Update) -> str:
+    return " ".join(update.text.split())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from nas.cli.search import AsJson, Home, show_front
-from nas.errors import NothingFeasible
+from nas.errors import NothingFeasible, SpecError
+
+if TYPE_CHECKING:
+    from nas.report.result import SearchResult
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="A search's id, or its beginning.")]
 
@@ -33,20 +36,36 @@ def pareto(
 
     result = load_result(search_id, home).constrained(constraint or [])
     if html is not None:
-        result.write_page(html)
+        _write(html, result)
+    if as_json and not best:
+        typer.echo(json.dumps(result.to_json()))
     if not result.front:
-        raise NothingFeasible(f"search {result.id}: no trial so far meets the constraints")
+        raise NothingFeasible(_nothing(result))
     if best:
         typer.echo(json.dumps(result.front[0]["architecture"]))
-    elif as_json:
-        typer.echo(json.dumps(result.to_json()))
-    else:
+    elif not as_json:
         show_front(Console(), result)
+
+
+def _write(path: Path, result: SearchResult) -> None:
+    try:
+        result.write_page(path)
+    except OSError as error:
+        raise SpecError(f"--html {path}: cannot be written: {error.strerror}") from error
+
+
+def _nothing(result: SearchResult) -> str:
+    limits = "; ".join(result.summary.constraints) or "none"
+    scored = result.summary.count("search").succeeded
+    return (
+        f"search {result.id} ({result.state}) has no front: {scored} scored architectures, none "
+        f"meets the constraints ({limits})"
+    )
 
 
 def compare(one: Id, other: Id, as_json: AsJson = False, home: Home = None) -> None:
     """Set two searches' fronts side by side, at equal numbers of trials."""
-    from nas.cli.tables import drawn
+    from nas.cli.tables import show
     from nas.report.compare import compare_fronts
     from nas.report.result import load_result
     from nas.report.table import hypervolumes, table
@@ -54,15 +73,15 @@ def compare(one: Id, other: Id, as_json: AsJson = False, home: Home = None) -> N
     first, second = load_result(one, home), load_result(other, home)
     compared = compare_fronts((first.spec, first.trials), (second.spec, second.trials))
     if as_json:
-        typer.echo(json.dumps(compared.to_json()))
+        typer.echo(json.dumps(compared.to_json() | {"words": compared.words}))
         return
-    console = Console()
-    for result in (first, second):
-        console.print(f"search {result.id}", highlight=False)
-        console.print(drawn(table(result.summary)))
-    console.print(drawn(hypervolumes([compared.comparison], "first")))
+    console = Console(highlight=False)
+    for place, result in (("first", first), ("second", second)):
+        console.print(f"{place}: search {result.id}, {result.spec.name}", markup=False)
+        show(console, table(result.summary))
+    show(console, hypervolumes([compared.comparison], "first", "second"))
     for sentence in compared.words:
-        console.print(sentence, markup=False, highlight=False)
+        console.print(sentence, markup=False)
 
 
 def register(app: typer.Typer) -> None:

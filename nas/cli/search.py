@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from nas.errors import SpecError
+from nas.errors import EtnasError, LeaseLost, SearchStateError, SpecError
 
 if TYPE_CHECKING:
     from nas.report.result import SearchResult
+    from nas.search.spec import SearchSpec
 
 Home = Annotated[
     Path | None,
@@ -38,24 +41,25 @@ def search(
     home: Home = None,
 ) -> None:
     """Search: train or find a supernet, score architectures, report a Pareto front."""
-    from nas.run.workspace import workspace
     from nas.search.spec import load_spec, parse_change
 
     if (spec is None) == (resume is None):
         raise SpecError("nas search: give a SPEC.yaml, or --resume ID, not both and not neither")
     if resume is not None:
-        if change or warm_start:
-            raise SpecError("nas search --resume: a recorded request cannot be changed")
+        if change or warm_start or dry_run:
+            raise SpecError(
+                "nas search --resume: a recorded request cannot be changed; --set, --warm-start "
+                "and --dry-run go with a SPEC.yaml"
+            )
         _run(resume, home, as_json)
         return
     request = load_spec(spec or Path(), dict(map(parse_change, change or [])))
     if dry_run:
         _say_valid(request, as_json)
         return
-    from nas.run.search import start
+    from nas.report.result import submit
 
-    record = start(request, workspace(home), warm_start=warm_start)
-    _run(record.id, home, as_json)
+    _run(submit(request, home=home, warm_start=warm_start).id, home, as_json)
 
 
 def confirm(
@@ -75,27 +79,40 @@ def _run(search_id: str, home: Path | None, as_json: bool) -> None:
     _foreground(search_id, home, as_json, resume_search, "search --resume")
 
 
-def _foreground(search_id: str, home: Path | None, as_json: bool, work: object, again: str) -> None:
+def _foreground(
+    search_id: str, home: Path | None, as_json: bool, work: Callable[..., SearchResult], verb: str
+) -> None:
     from nas.cli.progress import Bars
+    from nas.report.result import find_search
 
-    console = Console(stderr=True, highlight=False)
-    console.print(f"search [bold]{search_id}[/bold]")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    found = find_search(search_id, home).id
+    again = f"go on with: nas {verb} {found}{at(home)}"
+    console.print(f"search [bold]{found}[/bold]")
     try:
         with Bars(console) as bars:
-            result: SearchResult = work(search_id, home=home, listener=bars)  # type: ignore[operator]
+            result = work(found, home=home, listener=bars)
     except KeyboardInterrupt:
-        where = f" --home {home}" if home else ""
-        console.print(f"interrupted; go on with: nas {again} {search_id}{where}")
+        console.print(f"interrupted; {again}", markup=False)
         raise
-    _show(result, as_json)
+    except (SearchStateError, LeaseLost):
+        raise
+    except EtnasError as error:
+        # Data, disk, record or machine were at fault; the search goes on once they are mended.
+        if isinstance(error, OSError | RuntimeError):
+            error.add_note(f"what was done is kept; {again}")
+        raise
+    _show(result, home, as_json)
     if not result.front:
         raise typer.Exit(3)
 
 
-def _say_valid(request: object, as_json: bool) -> None:
-    from nas.search.spec import SearchSpec
+def at(home: Path | None) -> str:
+    """The option that makes a printed command look into the same folder."""
+    return f" --home {shlex.quote(str(home))}" if home else ""
 
-    assert isinstance(request, SearchSpec)
+
+def _say_valid(request: SearchSpec, as_json: bool) -> None:
     space = request.search_space
     if as_json:
         typer.echo(json.dumps(request.to_json()))
@@ -103,32 +120,50 @@ def _say_valid(request: object, as_json: bool) -> None:
         typer.echo(f"valid: {request.name}, space {space.name} of {space.size:.3g} architectures")
 
 
-def _show(result: SearchResult, as_json: bool) -> None:
+def _show(result: SearchResult, home: Path | None, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result.to_json()))
         return
-    console = Console()
+    console = Console(highlight=False)
     show_front(console, result)
-    place = result.place
-    best = f"nas pareto {result.id} --best > best.json"
+    console.print()
+    for name, value in _places(result, home).items():
+        console.print(f"{name:8} {value}", markup=False, soft_wrap=True)
+
+
+def _places(result: SearchResult, home: Path | None) -> dict[str, str]:
+    """Where everything is, and the command that takes up the best architecture."""
+    from nas.store.mlflow import shown
+    from nas.store.sql import SqlStore
+
+    place, task = result.place, result.spec.task
+    tracking = shown(place.tracking_uri)
+    served = tracking.startswith(("http://", "https://"))
+    given = (
+        f" --option {shlex.quote(f'{name}={json.dumps(value)}')}"
+        for name, value in task.options.items()
+    )
+    report = result.files.get("pareto.html", "")
+    best = f"nas pareto {result.id} --best{at(home)} > best.json"
     rows = {
-        "report": result.files.get("pareto.html", ""),
-        "record": place.record_url,
-        "mlflow": f"mlflow ui --backend-store-uri {place.tracking_uri}",
-        "best": f"{best} && nas cost best.json --task {result.spec.task.name}",
+        "report": report,
+        "record": SqlStore(place.record_url).location,
+        "mlflow": tracking if served else f"mlflow ui --backend-store-uri {shlex.quote(tracking)}",
+        "best": f"{best} && nas cost best.json --task {task.name}{''.join(given)}",
     }
-    for name, value in rows.items():
-        console.print(f"{name:8} {value}", markup=False, highlight=False, soft_wrap=True)
+    return {name: text for name, text in rows.items() if text and (result.front or name != "best")}
 
 
 def show_front(console: Console, result: SearchResult) -> None:
-    """The front, the comparison with the controls, and what follows in words."""
-    from nas.cli.tables import drawn
-    from nas.report.table import hypervolumes, table
+    """The front, the comparison with the controls, and the words that matter most."""
+    from nas.cli.tables import show
+    from nas.report.table import confirmation, hypervolumes, table
+    from nas.report.words import brief
 
-    console.print(drawn(table(result.summary)))
-    console.print(drawn(hypervolumes(result.summary.comparisons)))
-    for sentence in result.words:
+    show(console, table(result.summary))
+    show(console, hypervolumes(result.summary.comparisons))
+    show(console, confirmation(result.summary))
+    for sentence in brief(result.summary):
         console.print(sentence, markup=False, highlight=False)
 
 

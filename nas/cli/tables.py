@@ -5,18 +5,55 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
     from nas.report.table import Table
 
+GAP = 1
 
-def drawn(table: Table) -> RichTable:
-    """The table with its title, cells taken as plain text."""
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in table.columns:
-        shown.add_column(column, overflow="fold")
+
+def show(console: Console, table: Table) -> None:
+    """Prints the table, if it has rows, and a blank line."""
+    if table.rows:
+        console.print(drawn(table, console.width))
+        console.print()
+
+
+def drawn(table: Table, width: int) -> RichTable:
+    """The table with its title, without as many spare columns as do not fit into `width`.
+
+    Cells are plain text and stand on one line where the rest fits, else they are folded.
+    """
+    kept, fits = _kept(table, width)
+    shown = RichTable(
+        title=table.title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, GAP, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    for place in kept:
+        shown.add_column(table.columns[place], overflow="fold", no_wrap=fits)
     for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row))
+        shown.add_row(*(Text(row[place]) for place in kept))
     return shown
+
+
+def _kept(table: Table, width: int) -> tuple[list[int], bool]:
+    """Places of the columns to show, and whether they fit."""
+    widths = [max(map(cell_len, cells)) for cells in zip(table.columns, *table.rows, strict=True)]
+    kept = list(range(len(table.columns)))
+    spare = list(table.spare)
+    # Rich draws the blank of a border between two columns beside our own.
+    while sum(widths[i] + GAP + 1 for i in kept) > width:
+        if not spare:
+            return kept, False
+        gone = spare.pop(0)
+        kept = [i for i in kept if table.columns[i] not in gone]
+    return kept, True

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas import catalog
+from nas.errors import SearchNotFound, StoreUnavailable
 from nas.report.evidence import Summary
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame
 from nas.report.page import page
 from nas.report.summary import front_of, summarize
 from nas.report.words import words
-from nas.run import confirm, search
-from nas.run.running import Listener
 from nas.run.workspace import Workspace, workspace
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial
 from nas.store.sql import SqlStore
+from nas.store.store import SearchRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nas.run.running import Listener
+
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A recorded search as it stands: its request, trials of all roles, and report files by name."""
+    """A recorded search as it stands: request, trials of all roles, report files by name."""
 
     id: str
     state: str
@@ -87,14 +91,55 @@ class SearchResult:
         }
 
 
+def find_search(search_id: str, home: str | Path | None = None) -> SearchRecord:
+    """A search's record by its id or the beginning of it; raises `SearchNotFound`."""
+    return opened(workspace(home), search_id).get(search_id)
+
+
+def opened(place: Workspace, search_id: str) -> SqlStore:
+    """The record to look a search up in; raises `SearchNotFound` rather than make a new one."""
+    file = place.record_url.removeprefix("sqlite:///")
+    if file != place.record_url and not Path(file).exists():
+        raise SearchNotFound(
+            f"no search {search_id!r}: there is no record {file}; --home or NAS_HOME names the "
+            "folder of another one"
+        )
+    return SqlStore(place.record_url)
+
+
 def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
     """A recorded search's result as it stands; raises `SearchNotFound`."""
     place = workspace(home)
-    store = SqlStore(place.record_url)
+    store = opened(place, search_id)
     record = store.get(search_id)
     files = {name: artifact.uri for name, artifact in store.artifacts(record.id).items()}
     trials = tuple(store.trials(record.id))
     return SearchResult(record.id, record.state, load_spec(record.spec), trials, files, place)
+
+
+def submit(
+    spec: SearchSpec, *, home: str | Path | None = None, warm_start: str | None = None
+) -> SearchRecord:
+    """Commits a request to the record once nothing that can be known now stands against it.
+
+    Raises `SearchNotFound` for an unknown `warm_start`, `StoreUnavailable` where the folder cannot
+    be written and `ModuleNotFoundError` where the engine is not installed; nothing is left then.
+    """
+    from nas.run.search import start
+
+    place = workspace(home)
+    catalog.EXECUTORS.load(spec.executor.name, "executor.name")
+    if warm_start is not None:
+        warm_start = find_search(warm_start, home).id
+    # A record that cannot be reached is found before there is a folder.
+    SqlStore(place.record_url).searches()
+    try:
+        place.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"work folder {place.root}: {error.strerror}") from error
+    if not os.access(place.root, os.W_OK):
+        raise StoreUnavailable(f"work folder {place.root}: it cannot be written to")
+    return start(spec, place, warm_start=warm_start)
 
 
 def run_search(
@@ -106,10 +151,11 @@ def run_search(
 ) -> SearchResult:
     """Runs a request from its submission to its report.
 
-    Raises `SpecError` for a request that is wrong, and what `nas.run.search.run` raises.
+    Raises `SpecError` for a request that is wrong, and what `submit` and `nas.run.search.run`
+    raise.
     """
     request = spec if isinstance(spec, SearchSpec) else load_spec(spec)
-    record = search.start(request, workspace(home), warm_start=warm_start)
+    record = submit(request, home=home, warm_start=warm_start)
     return resume_search(record.id, home=home, listener=listener)
 
 
@@ -117,7 +163,9 @@ def resume_search(
     search_id: str, *, home: str | Path | None = None, listener: Listener = lambda _: None
 ) -> SearchResult:
     """Goes on with a recorded search; raises what `nas.run.search.run` raises."""
-    search.run(search_id, workspace(home), reporter=_report, listener=listener)
+    from nas.run.search import run
+
+    run(find_search(search_id, home).id, workspace(home), reporter=_report, listener=listener)
     return load_result(search_id, home)
 
 
@@ -125,7 +173,9 @@ def confirm_search(
     search_id: str, *, home: str | Path | None = None, listener: Listener = lambda _: None
 ) -> SearchResult:
     """Confirms a finished search by stand-alone training; see `nas.run.confirm.confirm`."""
-    confirm.confirm(search_id, workspace(home), reporter=_report, listener=listener)
+    from nas.run.confirm import confirm
+
+    confirm(find_search(search_id, home).id, workspace(home), reporter=_report, listener=listener)
     return load_result(search_id, home)
 
 

@@ -16,11 +16,15 @@ PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the heads of the columns and rows of as many cells, all plain text."""
+    """A title, the heads of the columns and rows of as many cells, all plain text.
+
+    `spare` has the groups of columns that may go where there is no room, the first to go first.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    spare: tuple[tuple[str, ...], ...] = ()
 
 
 def quantity(value: float, metric: Metric) -> str:
@@ -47,8 +51,8 @@ def coverage(side: Coverage) -> str:
 
 
 def noise(comparison: Comparison) -> str:
-    """`± 0.0123`, or that it is unknown."""
-    return "noise unknown" if comparison.noise is None else f"± {comparison.noise:.4f}"
+    """`± 0.0123`, or `unknown`."""
+    return "unknown" if comparison.noise is None else f"± {comparison.noise:.4f}"
 
 
 def table(summary: Summary) -> Table:
@@ -67,8 +71,9 @@ def table(summary: Summary) -> Table:
     )
     return Table(
         "Front",
-        ("#", "trial", *heads, "dimensions", "efficient attention", "architecture"),
+        ("#", "trial", *heads, "dimensions", "efficient", "architecture"),
         tuple(rows),
+        (("architecture",), ("trial",), ("efficient",), ("dimensions",)),
     )
 
 
@@ -77,13 +82,15 @@ def tables(summary: Summary) -> tuple[Table, ...]:
     made = (
         hypervolumes(summary.comparisons),
         _matched(summary),
-        _confirmation(summary),
+        confirmation(summary),
         _counts(summary),
     )
     return tuple(each for each in made if each.rows)
 
 
-def hypervolumes(comparisons: Sequence[Comparison], first: str = "search") -> Table:
+def hypervolumes(
+    comparisons: Sequence[Comparison], first: str = "search", second: str = "control"
+) -> Table:
     """Normalised hypervolumes at equal numbers of scored networks."""
     rows = (
         (
@@ -99,8 +106,9 @@ def hypervolumes(comparisons: Sequence[Comparison], first: str = "search") -> Ta
     )
     return Table(
         "Hypervolume at equal n",
-        ("against", "n", first, "control", "difference", "noise (sd)", "verdict"),
+        ("against", "n", first, second, "difference", "noise (sd)", "verdict"),
         tuple(rows),
+        ((first, second), ("noise (sd)",)),
     )
 
 
@@ -123,7 +131,8 @@ def _has(summary: Summary, attention: str) -> bool:
     return any(each.attention == attention for member in summary.front for each in member.matched)
 
 
-def _confirmation(summary: Summary) -> Table:
+def confirmation(summary: Summary) -> Table:
+    """What stand-alone training says of each member and its rivals; no rows where there is none."""
     found = summary.confirmation
     if found is None:
         return Table("Trained alone", (), ())
@@ -145,6 +154,7 @@ def _confirmation(summary: Summary) -> Table:
         "Trained alone: member minus homogeneous network, 95% interval over seeds",
         ("member", "against", "FLOPs ratio", *differences, "seeds", "verdict"),
         tuple(rows),
+        (*((each,) for each in reversed(differences[1:])), ("seeds",), ("FLOPs ratio",)),
     )
 
 

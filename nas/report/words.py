@@ -25,7 +25,16 @@ def words(summary: Summary) -> list[str]:
     ]
 
 
+def brief(summary: Summary) -> list[str]:
+    """The sentences for who has the tables before them: outcome, resolution, what decides."""
+    return [*_scored(summary), *_resolution(summary), *_decision(summary)]
+
+
 def _outcome(summary: Summary) -> list[str]:
+    return [*_scored(summary), *_scale(summary)]
+
+
+def _scored(summary: Summary) -> list[str]:
     search = summary.count("search")
     total = search.succeeded + search.infeasible + search.failed
     said = [
@@ -49,14 +58,18 @@ def _outcome(summary: Summary) -> list[str]:
             f"{summary.dominated_by_controls} of {len(summary.front)} front members are dominated "
             "by a control."
         )
-    if summary.reference is not None and summary.ideal is not None:
-        worst = ", ".join(_value(summary, name, at) for name, at in summary.reference.items())
-        best = ", ".join(_value(summary, name, at) for name, at in summary.ideal.items())
-        said.append(
-            f"Reference point: {worst} (the worst scored values of search and controls, plus 1% of "
-            f"the range); best values: {best}. Hypervolumes are normalised between the two."
-        )
     return said
+
+
+def _scale(summary: Summary) -> list[str]:
+    if summary.reference is None or summary.ideal is None:
+        return []
+    worst = ", ".join(_value(summary, name, at) for name, at in summary.reference.items())
+    best = ", ".join(_value(summary, name, at) for name, at in summary.ideal.items())
+    return [
+        f"Reference point: {worst} (the worst scored values of search and controls, plus 1% of "
+        f"the range); best values: {best}. Hypervolumes are normalised between the two."
+    ]
 
 
 def _value(summary: Summary, name: str, value: float) -> str:
@@ -125,7 +138,7 @@ def _rankers(summary: Summary) -> list[str]:
     ]
 
 
-def _confirmation(summary: Summary) -> list[str]:
+def _decision(summary: Summary) -> list[str]:
     decided_by = (
         "Supernet scores never decide whether mixing wins: networks trained alone at matched FLOPs "
         "do"
@@ -136,7 +149,18 @@ def _confirmation(summary: Summary) -> list[str]:
         if trained.failed + trained.infeasible + trained.succeeded:
             return [f"{decided_by}, and no front member was trained to the end. Not resolved."]
         return [f"{decided_by}. None has been trained yet (`nas confirm`). Not resolved."]
-    said = [f"{decided_by}, judged by {found.metric}."]
+    return [
+        f"{decided_by}, judged by {found.metric}.",
+        *(_verdict(summary, member) for member in found.members),
+    ]
+
+
+def _confirmation(summary: Summary) -> list[str]:
+    decided_by, *_ = _decision(summary)
+    found = summary.confirmation
+    if found is None or not found.members:
+        return [decided_by]
+    said = [decided_by]
     for member in found.members:
         said += _member(summary, member)
     said += _fidelity(found)
@@ -153,11 +177,16 @@ def _confirmation(summary: Summary) -> list[str]:
     return said
 
 
-def _member(summary: Summary, member: MemberConfirmation) -> list[str]:
+def _verdict(summary: Summary, member: MemberConfirmation) -> str:
     name = member_name(summary, member.architecture_id)
     kind = "mixed" if member.attention is None else f"all {member.attention}"
     verdict = "Mixing wins" if member.verdict == MIXING_WINS else member.verdict
-    said = [f"Front member {name}, {kind}: {verdict}."]
+    return f"Front member {name}, {kind}: {verdict}."
+
+
+def _member(summary: Summary, member: MemberConfirmation) -> list[str]:
+    name = member_name(summary, member.architecture_id)
+    said = [_verdict(summary, member)]
     for contrast in member.contrasts:
         estimate = contrast.differences[0].estimate
         beside = "" if contrast.matched else ", beyond the tolerance: FLOPs are not matched"

@@ -1,4 +1,4 @@
-"""How one proposal is measured on a worker: its slice's score, or a stand-alone training, and costs."""
+"""How is one proposal measured on a worker: its score, as a slice or trained alone, and costs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from nas.train.supernet import load_supernet, train_supernet
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a worker needs, in plain values, so that it can be anywhere with the same folders."""
+    """All that a worker needs, in plain values: it may be anywhere with the same folders."""
 
     spec: str
     supernet: Path
@@ -64,9 +64,12 @@ def train(setup: Setup) -> Iterator[Progress]:
     """Trains the request's supernet on this worker, or goes on where its checkpoint ends."""
     spec = setup.request()
     torch.set_num_threads(spec.executor.cores_for_training)
+    data = load_data(spec, setup.data_root)
+    # Found before hours of training: the images that candidates are scored on must be there.
+    data.validation(spec.evaluation.images)
     yield from train_supernet(
         spec,
-        load_data(spec, setup.data_root),
+        data,
         setup.supernet,
         device_of(spec),
         limit=setup.training_seconds,

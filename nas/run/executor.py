@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from nas.errors import EtnasError
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.queue import TrialQueue
 from nas.search.spec import ExecutorSpec
@@ -14,17 +15,24 @@ from nas.train.loop import Progress
 OnTrial = Callable[[Trial], None]
 
 
+class MachineUnavailable(EtnasError, RuntimeError):
+    """No worker can be had, or the one that trained the supernet died."""
+
+
 class Executor(Protocol):
     """Knows machines, not search: it runs what a queue hands out until the queue is finished.
 
     An evaluation that fails, or whose worker dies, is put back as a failed measurement; only a
-    machine that cannot be had at all raises.
+    machine that cannot be had at all raises `MachineUnavailable`.
     """
 
     def __init__(self, spec: ExecutorSpec) -> None: ...
 
     def train(self, setup: Setup) -> Iterator[Progress]:
-        """Trains the supernet on a worker with the request's training resources."""
+        """Trains the supernet on a worker with the request's training resources.
+
+        Raises what the training raises, and `MachineUnavailable` where its worker dies.
+        """
         ...
 
     def evaluate(self, setup: Setup, queue: TrialQueue, on_trial: OnTrial) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from nas.errors import EtnasError
+from nas.errors import LeaseLost, StoreUnavailable
 from nas.store.store import Lease, SearchStore
 
 LEASE_SECONDS = 60.0
@@ -22,7 +22,7 @@ def holder() -> str:
 
 
 def holder_alive(name: str) -> bool:
-    """Whether the holder may still run; a process of another host is taken to, until its lease ends."""
+    """Whether the holder may still run; one of another host is taken to, until its lease ends."""
     host, _, rest = name.rpartition(":")[0].rpartition(":")
     if host != socket.gethostname() or not rest.isdigit():
         return True
@@ -57,7 +57,7 @@ class Heartbeat:
     def __init__(self, store: SearchStore, search: str) -> None:
         self.store, self.search = store, search
         self.beats: Callable[[], None] = lambda: None
-        self.lost: EtnasError | None = None
+        self.lost: LeaseLost | None = None
         self.lease: Lease
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
@@ -83,7 +83,10 @@ class Heartbeat:
             try:
                 self.lease = self.store.renew(self.lease, LEASE_SECONDS)
                 self.beats()
-            except EtnasError as error:
+            except LeaseLost as error:
                 # Writes are fenced by the lease, so the main thread meets the loss at its next one.
                 self.lost = error
                 return
+            except StoreUnavailable:
+                # A record that is busy for a while loses nobody the search; the next beat tries.
+                continue

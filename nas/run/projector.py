@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -67,6 +68,8 @@ def main() -> int:
         parser.add_argument(name)
     given = parser.parse_args()
     os.nice(10)
+    # Ctrl-C reaches the whole process group: the rest is then copied by the next run.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     ended = threading.Event()
 
     def watch() -> None:

@@ -21,6 +21,10 @@ class TrialQueue:
     A batch is proposed when every trial before it is there, so the order in which evaluations end
     changes nothing. Started from the trials of an interrupted run, it hands out exactly the
     missing ones. `commit` makes a trial durable before any later batch sees it.
+
+    Failures are held back until one evaluation has not failed. Where a whole first batch fails, the
+    machine or the data are at fault and not the architectures: `broken` then has the reason, and
+    nothing is committed, so that all of it can be tried again.
     """
 
     def __init__(
@@ -33,15 +37,15 @@ class TrialQueue:
     ) -> None:
         self._propose, self._commit, self._over = propose, commit, over
         self._trials = {trial.index: trial for trial in done}
-        self._batch: list[Proposal] = []
         self._waiting: list[Proposal] = []
         self._running: dict[int, Proposal] = {}
+        self._held: list[Trial] = []
         self._start = 0
         self._closed = False
         self.broken = ""
 
     def take(self) -> Proposal | None:
-        """The next proposal; None while the batch's last ones run, or when the queue is finished."""
+        """The next proposal; None while a batch's last ones run, and when the queue is finished."""
         if not self._waiting and not self._running and not self._closed:
             self._refill()
         if self._closed or not self._waiting:
@@ -54,14 +58,21 @@ class TrialQueue:
         return proposal
 
     def put(self, proposal: Proposal, measurement: Measurement) -> Trial:
-        """Commits what an evaluation gave."""
+        """Takes back what an evaluation gave, and commits it."""
         trial = Trial(
             proposal.role, proposal.index, proposal.architecture, measurement, proposal.label
         )
-        self._commit(trial)
-        self._trials[trial.index] = trial
         del self._running[proposal.index]
+        self._trials[trial.index] = trial
+        self._held.append(trial)
+        if any(each.measurement.state != "failed" for each in self._trials.values()):
+            self._flush()
         return trial
+
+    def _flush(self) -> None:
+        while self._held:
+            self._commit(self._held[0])
+            del self._held[0]
 
     @property
     def finished(self) -> bool:
@@ -70,23 +81,15 @@ class TrialQueue:
 
     def _refill(self) -> None:
         while not self._waiting and not self._closed:
-            if self._broken():
-                return
-            history = [self._trials[i] for i in range(self._start)]
-            self._batch = list(self._propose(history))
-            if not self._batch:
+            if len(self._held) > 1:
+                self.broken = self._held[-1].measurement.reason
                 self._closed = True
                 return
-            self._waiting = [p for p in self._batch if p.index not in self._trials]
-            self._start += len(self._batch)
-
-    def _broken(self) -> bool:
-        """Whether a whole first batch failed: then the machine is at fault, not an architecture."""
-        first = [self._trials[p.index] for p in self._batch if p.index in self._trials]
-        if len(first) < 2 or self._start > len(self._batch):
-            return False
-        if any(trial.measurement.state != "failed" for trial in first):
-            return False
-        self.broken = first[-1].measurement.reason
-        self._closed = True
-        return True
+            self._flush()
+            history = [self._trials[i] for i in range(self._start)]
+            batch = self._propose(history)
+            if not batch:
+                self._closed = True
+                return
+            self._waiting = [p for p in batch if p.index not in self._trials]
+            self._start += len(batch)

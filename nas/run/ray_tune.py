@@ -8,7 +8,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
+import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,11 +21,13 @@ from ray.tune.search import Searcher
 
 from nas.errors import EtnasError
 from nas.run.evaluate import Evaluator, Setup, train
-from nas.run.executor import OnTrial
+from nas.run.executor import MachineUnavailable, OnTrial
 from nas.run.queue import TrialQueue
 from nas.search.spec import ExecutorSpec
 from nas.search.trial import Measurement, Proposal
 from nas.train.loop import Progress
+
+CONNECT_SECONDS = 10.0
 
 # One evaluator a worker process: actors are reused, and so are the supernet and the data.
 _EVALUATORS: dict[Setup, Evaluator] = {}
@@ -99,8 +104,22 @@ def _trial_id(trial: Any) -> str:
     return str(trial.trial_id)
 
 
+def _check_reachable(address: str) -> None:
+    """Raises `MachineUnavailable` where nobody listens: Ray itself would try for ever."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise MachineUnavailable(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}); start it, or unset "
+            "RAY_ADDRESS to run on this machine"
+        ) from error
+
+
 class RayExecutor:
-    """Workers on Ray: the cluster of RAY_ADDRESS, or one started here for as long as it is needed."""
+    """Workers on Ray: the cluster of RAY_ADDRESS, or one started here while it is needed."""
 
     def __init__(self, spec: ExecutorSpec) -> None:
         self.spec = spec
@@ -109,9 +128,11 @@ class RayExecutor:
     def _connect(self) -> None:
         if ray.is_initialized():
             return
+        ended_by = signal.getsignal(signal.SIGTERM)
         address = os.environ.get("RAY_ADDRESS")
         # Ray's notices are for its developers; ours name the trial and the reason.
         if address:
+            _check_reachable(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             spec = self.spec
@@ -122,6 +143,9 @@ class RayExecutor:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler would end this process without a word of how to go on.
+            signal.signal(signal.SIGTERM, ended_by)
         self.started = True
 
     def train(self, setup: Setup) -> Iterator[Progress]:
@@ -140,6 +164,10 @@ class RayExecutor:
             # The worker's own error says what happened; Ray's wrapper only where.
             cause = error.cause
             raise cause if isinstance(cause, EtnasError) else error from None
+        except ray.exceptions.RayError as error:
+            raise MachineUnavailable(
+                f"the worker that trained the supernet died (killed, or out of memory): {error}"
+            ) from error
 
     def evaluate(self, setup: Setup, queue: TrialQueue, on_trial: OnTrial) -> None:
         self._connect()

@@ -25,7 +25,7 @@ from nas.store.store import Lease, SearchRecord, SearchStore
 
 
 class EvaluationBroken(EtnasError, RuntimeError):
-    """A whole first batch failed, so the search stopped; the message has the last trial's reason."""
+    """A whole first batch failed, so the search stopped; the message has the last reason."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Running:
     heartbeat: Heartbeat
     phase: str = ""
     _since: float = field(default_factory=time.monotonic)
+    _used: float = 0.0
     # The heartbeat charges too, from its own thread.
     _clock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -74,7 +75,7 @@ class Running:
         """What workers need to know."""
         return Setup.of(
             self.spec,
-            self.place.supernet(self.spec.supernet_digest),
+            self.place.supernet(self.spec.supernet_digest, self.budget_hours),
             self.place.standalone(self.id),
             self.place.data_root,
         )
@@ -85,23 +86,26 @@ class Running:
         self.phase = phase
         self.store.set_state(self.lease, "running", phase=phase)
 
+    def __post_init__(self) -> None:
+        noted = self.store.spent(self.id)
+        self._used = sum(noted[phase].seconds for phase in BUDGETED if phase in noted)
+
     def charge(self) -> None:
         """Notes the time since the last note, so that even a killed run's time is counted."""
         with self._clock:
             now = time.monotonic()
             seconds, self._since = now - self._since, now
+            if self.phase in BUDGETED:
+                self._used += seconds
             if self.phase:
                 devices = self.spec.executor.workers
                 self.store.record_spend(self.lease, self.phase, seconds, seconds * devices)
 
     def spent(self) -> float:
         """Seconds of the budget that this search has used, earlier runs counted in."""
-        noted = self.store.spent(self.id)
-        return (
-            time.monotonic()
-            - self._since
-            + sum(noted[phase].seconds for phase in BUDGETED if phase in noted)
-        )
+        with self._clock:
+            running = time.monotonic() - self._since if self.phase in BUDGETED else 0.0
+            return self._used + running
 
     @property
     def budget_hours(self) -> float | None:
@@ -118,11 +122,12 @@ class Running:
         role: TrialRole,
         propose: Propose,
         total: int,
-        over: Callable[[], bool] = lambda: False,
+        over: Callable[[int], bool] = lambda _: False,
     ) -> list[Trial]:
         """Runs a queue of one role to its end and gives all its trials.
 
-        Each is committed before the next batch is proposed. Raises `EvaluationBroken`.
+        Each is committed before the next batch is proposed. `over`, given how many there are, says
+        when to hand out no more. Raises `EvaluationBroken`.
         """
         done = self.store.trials(self.id, role)
         count = len(done)
@@ -136,7 +141,7 @@ class Running:
             count += 1
             self.listener(Update(role, count, total, trial.measurement.reason))
 
-        queue = TrialQueue(propose, commit, done=done, over=over)
+        queue = TrialQueue(propose, commit, done=done, over=lambda: over(count))
         self.executor.evaluate(self.setup, queue, on_trial)
         if queue.broken:
             raise EvaluationBroken(
@@ -148,7 +153,7 @@ class Running:
 
 @contextmanager
 def holding(search: str, place: Workspace, listener: Listener) -> Iterator[Running]:
-    """Takes up a recorded search: its lease, machines and MLflow projection, and gives them back."""
+    """Takes up a recorded search: its lease, machines and MLflow projection; gives them back."""
     store = SqlStore(place.record_url)
     record = store.get(search)
     spec = load_spec(record.spec)

@@ -1,4 +1,4 @@
-"""In what order a search runs: supernet, batches of trials, controls, report; all of it resumable."""
+"""In what order does a search run: supernet, batches of trials, controls, report; resumable."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from nas.strategy.strategy import Strategy
 
 # Of the time budget, the share that supernet training may use: a first batch must still be scored.
 TRAINING_SHARE = 0.75
+# The fact that says how many of the earlier search's trials a warm start looks at.
+WARM_TRIALS = "warm_start_trials"
 Reporter = Callable[[str, SearchSpec, Sequence[Trial], Path], Mapping[str, Path]]
 """Writes a report into a folder and gives its files by name."""
 
@@ -33,14 +35,20 @@ def start(spec: SearchSpec, place: Workspace, *, warm_start: str | None = None) 
     """Commits a request to the record; raises `SearchNotFound` for an unknown `warm_start`."""
     place.root.mkdir(parents=True, exist_ok=True)
     store = SqlStore(place.record_url)
-    if warm_start is not None:
-        warm_start = store.get(warm_start).id
     facts = {
         "space_digest": spec.search_space.digest,
         "supernet_digest": spec.supernet_digest,
         **place.versions(),
     }
+    if warm_start is not None:
+        warm_start = store.get(warm_start).id
+        # The earlier search may still go on; a resumed run must begin with the same trials.
+        facts[WARM_TRIALS] = str(_without_gaps(store.trials(warm_start, "search")))
     return store.create_search(spec.to_json(), warm_start=warm_start, facts=facts)
+
+
+def _without_gaps(trials: Sequence[Trial]) -> int:
+    return next((i for i, trial in enumerate(trials) if trial.index != i), len(trials))
 
 
 def run(
@@ -59,8 +67,8 @@ def run(
             f"it with `nas confirm {record.id}`"
         )
     with holding(record.id, place, listener) as running:
+        running.store.reopen(running.lease)
         try:
-            running.store.reopen(running.lease)
             running.enter("supernet")
             _train_supernet(running)
             running.enter("search")
@@ -121,8 +129,7 @@ def _search(running: Running) -> list[Trial]:
     least = min(spec.batch, spec.budget.trials)
     hours = running.budget_hours
 
-    def over() -> bool:
-        scored = running.store.count(running.id, "search") if hours is not None else 0
+    def over(scored: int) -> bool:
         return hours is not None and scored >= least and running.spent() >= hours * 3600
 
     return running.evaluate("search", propose, spec.budget.trials, over)
@@ -137,9 +144,12 @@ def _warm(running: Running) -> list[Architecture]:
     earlier = running.record.warm_start
     if earlier is None:
         return []
-    trials = [t for t in running.store.trials(earlier, "search") if t.succeeded]
+    count = int(running.record.facts[WARM_TRIALS])
+    trials = running.store.trials(earlier, "search", limit=count)
     objectives = running.spec.parsed_objectives
-    known = [t for t in trials if all(o.metric.name in t.metrics for o in objectives)]
+    known = [
+        t for t in trials if t.succeeded and all(o.metric.name in t.metrics for o in objectives)
+    ]
     front = ParetoFront.of(known, objectives).members
     problem = problem_of(running.spec)
     held = [

@@ -32,9 +32,12 @@ class Workspace:
             found |= {"commit": head.stdout.strip()} if head.returncode == 0 else {}
         return found
 
-    def supernet(self, digest: str) -> Path:
-        """The folder of a supernet's checkpoints; searches that ask for the same one share it."""
-        return self.root / "supernets" / digest
+    def supernet(self, digest: str, hours: float | None = None) -> Path:
+        """The folder of a supernet's checkpoints; searches that ask for the same one share it.
+
+        A time budget of `hours` may have cut a training short, so that it is not another's.
+        """
+        return self.root / "supernets" / (digest if hours is None else f"{digest}-{hours:g}h")
 
     def standalone(self, search: str) -> Path:
         """The folder of a search's stand-alone trainings."""

@@ -337,12 +337,12 @@ def load_spec(
         raise explain(error, source, SearchSpec) from error
 
 
-def parse_change(text: str) -> tuple[str, Any]:
+def parse_change(text: str, flag: str = "--set") -> tuple[str, Any]:
     """`budget.trials=50` as (key path, YAML value); raises `SpecError` for another form."""
     path, found, value = text.partition("=")
     if not found or not path.strip():
-        raise SpecError(f"--set {text}: KEY.PATH=VALUE is expected")
-    return path.strip(), parse_yaml(value, f"--set {path}")
+        raise SpecError(f"{flag} {text}: KEY.PATH=VALUE is expected")
+    return path.strip(), parse_yaml(value, f"{flag} {path}")
 
 
 def _set(given: dict[str, Any], path: str, value: Any, source: str) -> None:

@@ -39,7 +39,7 @@ class EvolutionOptions(BaseModel):
     compete to be a parent.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     population: Annotated[int, Field(ge=2, le=10_000)] = 24
     mutation_probability: Probability | None = None

@@ -24,7 +24,7 @@ TRIES = 30
 class RandomOptions(BaseModel):
     """Random search has nothing to set."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class RandomSearch:

@@ -33,7 +33,7 @@ Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 
 
 class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class DigitsOptions(_Options):

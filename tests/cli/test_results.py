@@ -1,0 +1,138 @@
+"""Do `nas pareto` and `nas compare` show what the record holds, at any width?"""
+
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from nas.cli.tables import drawn
+from nas.report.table import Table
+from nas.search.spec import load_spec
+from nas.store.sql import SqlStore
+from tests.cli.conftest import Finished
+from tests.cli.terminal import SMALL, nas, refused, written
+
+
+def test_pareto_is_the_record_s_front(finished: Finished) -> None:
+    said = nas("pareto", finished.id.lower()[:12], "--json", "--home", finished.home)
+    assert (said.code, said.err) == (0, "")
+    assert said.json == finished.json
+    store = SqlStore(f"sqlite:///{finished.home / 'record.db'}")
+    trials = {trial.index: trial for trial in store.trials(finished.id, "search")}
+    assert len(trials) == 15
+    named = [(row["cross_entropy"], row["flops"]) for row in finished.json["front"]]
+    assert named == sorted(named)
+    for row, (loss, flops) in zip(finished.json["front"], named, strict=True):
+        assert trials[row["index"]].architecture.id == row["id"]
+        assert trials[row["index"]].architecture.to_json() == row["architecture"]
+        others = [trial.metrics for trial in trials.values() if trial.index != row["index"]]
+        assert not any(
+            o["cross_entropy"] <= loss and o["flops"] <= flops
+            and (o["cross_entropy"], o["flops"]) != (loss, flops)
+            for o in others
+        )  # fmt: skip
+
+
+def test_further_constraints(finished: Finished) -> None:
+    front = finished.json["front"]
+    bound = front[-1]["flops"]
+    said = nas(
+        "pareto",
+        finished.id,
+        "--json",
+        "--home",
+        finished.home,
+        "--constraint",
+        f"flops <= {bound}",
+    )
+    assert [row["id"] for row in said.json["front"]] == [front[-1]["id"]]
+    refused(nas(*ask, "flop <= 3"), "'flop'", "did you mean 'flops'?")
+    refused(nas(*ask, "flops < 3"), "'flops < 3'", "METRIC <= NUMBER")
+    refused(nas(*ask, "flops <= 3"), "'flops <= 3'", "smallest possible flops is 37440")
+
+
+def test_no_member_is_exit_code_3_and_still_json(finished: Finished) -> None:
+    ask = ("pareto", finished.id, "--home", finished.home, "--constraint", "accuracy >= 1")
+    refused(nas(*ask), finished.id, "no front", "accuracy >= 1", code=3)
+    refused(nas(*ask, "--best"), "no front", code=3)
+    said = nas(*ask, "--json")
+    assert said.code == 3
+    assert said.json["front"] == []
+
+
+def test_a_search_without_trials(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    store = SqlStore(f"sqlite:///{home / 'record.db'}")
+    search = store.create_search(load_spec(SMALL).to_json()).id
+    refused(nas("pareto", search, "--home", home), search, "queued", "0 scored", code=3)
+    refused(nas("compare", search, search, "--home", home), "no scored trial", code=3)
+    said = nas("confirm", search, "--home", home)
+    assert said.code == 2
+    assert f"nas search --resume {search}" in said.err
+
+
+def test_best_is_an_architecture_file(finished: Finished, tmp_path: Path) -> None:
+    said = nas("pareto", finished.id, "--best", "--home", finished.home)
+    path = written(tmp_path / "best.json", said.out)
+    assert said.json == finished.json["front"][0]["architecture"]
+    assert (
+        nas("cost", path, "--task", "digits", "--json").json["id"]
+        == finished.json["front"][0]["id"]
+    )
+
+
+def test_the_page_can_be_written_anywhere(finished: Finished, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    said = nas("pareto", finished.id, "--html", page, "--home", finished.home)
+    assert said.code == 0
+    assert finished.json["front"][0]["id"] in page.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_no_line_is_wider_than_the_terminal(
+    width: int, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = nas("pareto", finished.id, "--home", finished.home).out.splitlines()
+    assert lines[0].startswith("Front")
+    assert max(map(cell_len, lines)) <= width
+    cells = [row.split() for row in lines[3 : 3 + len(finished.json["front"])]]
+    assert [row[0] for row in cells] == [str(i + 1) for i in range(len(cells))]
+    shown = "\n".join(lines)
+    assert all(row["id"] in shown for row in finished.json["front"]) or width < 100
+    assert "Hypervolume at equal n" in shown
+    assert "Supernet scores never decide" in " ".join(shown.split())
+
+
+def test_spare_columns_go_in_their_order_before_anything_is_folded() -> None:
+    table = Table("T", ("a", "bb", "ccc"), (("1", "22", "3" * 8),), (("ccc",), ("a",)))
+
+    def lines(width: int) -> list[str]:
+        console = Console(width=width, color_system=None)
+        with console.capture() as captured:
+            console.print(drawn(table, width))
+        return [line.rstrip() for line in captured.get().splitlines()]
+
+    assert lines(40)[1::2] == ["a  bb  ccc", "1  22  33333333"]
+    assert lines(10)[1::2] == ["a  bb", "1  22"]
+    assert lines(5)[1::2] == ["bb", "22"]
+
+
+def test_compare(finished: Finished, tmp_path: Path) -> None:
+    spec = written(tmp_path / "spec.yaml", {**SMALL, "strategy": "random", "name": "other"})
+    other = nas("search", spec, "--home", finished.home, "--json").json["id"]
+    ids = ("compare", finished.id, other, "--home", finished.home)
+    said = nas(*ids)
+    assert (said.code, said.err) == (0, "")
+    assert f"first: search {finished.id}, cli-test" in said.out
+    assert f"second: search {other}, other" in said.out
+    found = nas(*ids, "--json").json
+    assert found["comparison"]["n"] == 15
+    assert found["words"][0] in " ".join(said.out.split())
+    same = nas("compare", other, other, "--json", "--home", finished.home).json["comparison"]
+    assert same["difference"] == 0
+    objectives = {**SMALL, "objectives": ["accuracy", "params"]}
+    third = nas("search", written(spec, objectives), "--home", finished.home, "--json").json["id"]
+    refused(nas("compare", other, third, "--home", finished.home), "objectives", "the same")

@@ -1,0 +1,159 @@
+"""Does mixing win? The shortlist and its rivals, trained alone, on digits."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nas.errors import SearchStateError
+from nas.report.confirmation import Standing
+from nas.run import confirm, running, search
+from nas.run.running import Update
+from nas.run.workspace import Workspace
+from nas.search.pareto import ParetoFront
+from nas.search.spec import SearchSpec
+from nas.search.trial import Trial
+from nas.store.sql import SqlStore
+from tests.run.cases import (
+    facts,
+    finish,
+    full_report,
+    no_projector,
+    outcome,
+    place_in,
+    request,
+    short_report,
+)
+
+pytestmark = pytest.mark.usefixtures("without_mlflow")
+
+# The smallest networks of all have few rivals of their size.
+SPEC = request(
+    constraints=["flops >= 3e5"],
+    confirmation={"members": 2, "seeds": 2, "flops_tolerance": 0.1},
+)
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
+    place = place_in(tmp_path_factory.mktemp("confirmed"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "Projector", no_projector)
+        record = finish(SPEC, place)
+        confirm.confirm(record.id, place, reporter=full_report)
+    return place, record.id
+
+
+def of(place: Workspace, search_id: str, role: str) -> list[Trial]:
+    trials = SqlStore(place.record_url).trials(search_id)
+    return [trial for trial in trials if trial.role == role]
+
+
+def test_members_are_spread_over_the_front(confirmed: tuple[Workspace, str]) -> None:
+    place, id = confirmed
+    front = ParetoFront.of(of(place, id, "search"), SPEC.parsed_objectives).members
+    members = {
+        trial.architecture
+        for trial in of(place, id, "confirmed")
+        if Standing.of(trial).kind == "member"
+    }
+    assert members == {front[0].architecture, front[-1].architecture}
+
+
+def test_rivals_are_homogeneous_at_matched_flops(confirmed: tuple[Workspace, str]) -> None:
+    place, id = confirmed
+    matched = of(place, id, "matched")
+    searched = {trial.architecture.id: trial for trial in of(place, id, "search")}
+    assert len(matched) > 4
+    for trial in matched:
+        attention, _, member = trial.label.partition("@")
+        assert {str(layer.attention) for layer in trial.architecture.layers} == {attention}
+        ratio = trial.metrics["flops"] / searched[member].metrics["flops"]
+        assert ratio == pytest.approx(1, abs=0.1)
+    assert all(
+        sum(other.label == trial.label for other in matched) <= SPEC.controls.homogeneous
+        for trial in matched
+    )
+
+
+def test_the_best_rival_of_each_type_is_trained_by_every_seed(
+    confirmed: tuple[Workspace, str],
+) -> None:
+    place, id = confirmed
+    matched = of(place, id, "matched")
+    trained = of(place, id, "confirmed")
+    groups: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
+    for trial in trained:
+        assert trial.succeeded, trial.measurement.reason
+        assert {"cross_entropy", "test_cross_entropy", "test_accuracy", "flops"} <= set(
+            trial.metrics
+        )
+        standing = Standing.of(trial)
+        key = (standing.kind, standing.attention, standing.architecture_id)
+        groups.setdefault(key, []).append((standing.seed, trial.architecture.id))
+    for (kind, attention, member), runs in groups.items():
+        assert [seed for seed, _ in runs] == [0, 1]
+        (architecture,) = {each for _, each in runs}
+        if kind == "member":
+            assert (architecture, attention) == (member, "")
+        else:
+            label = f"{attention}@{member}"
+            rivals = [trial for trial in matched if trial.label == label]
+            best = min(rivals, key=lambda trial: trial.metrics["cross_entropy"])
+            assert architecture == best.architecture.id
+    rivals_of = {(attention, member) for kind, attention, member in groups if attention}
+    assert rivals_of == {tuple(trial.label.split("@")) for trial in matched}
+    # Different seeds are different trainings.
+    losses = [trial.metrics["test_cross_entropy"] for trial in trained]
+    assert len(set(losses)) == len(losses)
+
+
+def test_the_report_says_what_follows(confirmed: tuple[Workspace, str]) -> None:
+    place, id = confirmed
+    store = SqlStore(place.record_url)
+    assert store.get(id).state == "succeeded"
+    shown = json.loads(Path(store.artifacts(id)["pareto.json"].uri).read_text())
+    assert shown["confirmation"]["members"]
+    words = " ".join(shown["words"])
+    assert "None has been trained yet" not in words
+    assert "wins" in words or "ot resolved" in words
+
+
+def test_an_unfinished_search_is_refused(place: Workspace) -> None:
+    record = search.start(request(), place)
+    with pytest.raises(SearchStateError, match=f"nas search --resume {record.id}"):
+        confirm.confirm(record.id, place, reporter=short_report)
+    assert SqlStore(place.record_url).get(record.id).attempt == 0
+
+
+@pytest.mark.parametrize(("phase", "at"), [("matched", 2), ("confirmed", 1), ("confirmed", 4)])
+def test_an_interrupted_confirmation_goes_on(
+    confirmed: tuple[Workspace, str], place: Workspace, phase: str, at: int
+) -> None:
+    def stop(update: Update) -> None:
+        if (update.phase, update.done) == (phase, at):
+            raise KeyboardInterrupt
+
+    record = finish(SPEC, place)
+    with pytest.raises(KeyboardInterrupt):
+        confirm.confirm(record.id, place, reporter=short_report, listener=stop)
+    store = SqlStore(place.record_url)
+    assert len(of(place, record.id, phase)) == at
+    assert store.get(record.id).state == "succeeded"
+    confirm.confirm(record.id, place, reporter=short_report)
+    assert outcome(place, record.id) == outcome(*confirmed)
+    done = facts(store.trials(record.id))
+    # Once more, there is nothing left to do.
+    confirm.confirm(record.id, place, reporter=short_report)
+    assert facts(store.trials(record.id)) == done
+
+
+def test_a_member_that_is_homogeneous_is_its_own_rival_of_that_type(place: Workspace) -> None:
+    spec: SearchSpec = request(
+        space={**dict(SPEC.space), "layers": {**SPEC.space["layers"], "attention": ["softmax"]}}
+    )
+    record = finish(spec, place)
+    confirm.confirm(record.id, place, reporter=short_report)
+    assert of(place, record.id, "matched") == []
+    standings = [Standing.of(trial) for trial in of(place, record.id, "confirmed")]
+    assert {standing.kind for standing in standings} == {"member"}

@@ -1,0 +1,302 @@
+"""Ray: the same trials as in one process, workers that die, Ctrl-C, and other people's clusters."""
+
+import json
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from nas.errors import TrainingDiverged
+from nas.run import ray_tune
+from nas.run.evaluate import Evaluator, Setup, train
+from nas.run.executor import LocalExecutor, MachineUnavailable
+from nas.run.queue import TrialQueue, fixed
+from nas.run.ray_tune import RayExecutor
+from nas.run.workspace import Workspace
+from nas.search.spec import ExecutorSpec
+from nas.search.trial import Proposal, Trial
+from nas.store.sql import SqlStore
+from tests.run.cases import RECIPE, facts, request
+from tests.run.conftest import Finished
+from tests.run.processes import command, descendants, newest, write_request
+
+SPEC = request(executor={"name": "ray", "workers": 2, "training_cores": 1})
+SPACE = SPEC.search_space
+LARGEST, SMALLEST = SPACE.extreme("largest"), SPACE.extreme("smallest")
+# Trained alone it outlasts any test.
+ENDLESS = {**RECIPE, "steps": 10_000_000, "checkpoint_every": 5}
+SLOW = Proposal("confirmed", 1, SMALLEST, '{"seed": 0}')
+
+
+class TestConnecting:
+    """To which cluster, without any."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+        calls: list[dict[str, Any]] = []
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(ray, "init", lambda **given: calls.append(given))
+        monkeypatch.setattr(ray, "shutdown", lambda: calls.append({"shutdown": True}))
+        return calls
+
+    def test_without_an_address_one_is_started_of_the_size_that_is_asked_for(
+        self, asked: list[dict[str, Any]]
+    ) -> None:
+        executor = RayExecutor(ExecutorSpec(workers=3, cores=2, gpus=0.5, training_cores=8))
+        executor._connect()
+        executor.close()
+        started, ended = asked
+        assert (started["num_cpus"], started["num_gpus"]) == (8, 2)
+        assert "address" not in started
+        assert started["logging_level"] == logging.ERROR
+        assert ended == {"shutdown": True}
+
+    def test_an_address_is_used_as_it_is(
+        self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            for form in ("127.0.0.1:{}", "ray://127.0.0.1:{}"):
+                address = form.format(listening.getsockname()[1])
+                monkeypatch.setenv("RAY_ADDRESS", address)
+                RayExecutor(ExecutorSpec())._connect()
+                assert asked[-1]["address"] == address
+                assert "num_cpus" not in asked[-1]
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+        RayExecutor(ExecutorSpec())._connect()
+        assert asked[-1]["address"] == "auto"
+
+    def test_an_address_where_nobody_answers_is_said(
+        self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        with pytest.raises(MachineUnavailable, match="RAY_ADDRESS=127.0.0.1:1"):
+            RayExecutor(ExecutorSpec())._connect()
+        assert asked == []
+
+    def test_a_cluster_that_the_caller_has_is_left_running(
+        self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ray, "is_initialized", lambda: True)
+        executor = RayExecutor(ExecutorSpec())
+        executor._connect()
+        executor.close()
+        assert asked == []
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    folder = tmp_path_factory.mktemp("ray")
+    made = Setup.of(SPEC, folder / "supernet", folder / "standalone", folder / "data")
+    list(train(made))
+    return made
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        ray.init(
+            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+        yield
+        ray.shutdown()
+
+
+def evaluated(
+    executor: LocalExecutor | RayExecutor, setup: Setup, proposals: Sequence[Proposal]
+) -> list[Trial]:
+    """The trials in order; each was told of once."""
+    committed: list[Trial] = []
+    told: list[Trial] = []
+    executor.evaluate(setup, TrialQueue(fixed(proposals), committed.append), told.append)
+    assert sorted(t.index for t in told) == sorted(t.index for t in committed)
+    return sorted(committed, key=lambda trial: trial.index)
+
+
+def children_named(title: str) -> list[int]:
+    return [pid for pid, shown in descendants(os.getpid()).items() if title in shown]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+class TestWorkers:
+    def test_the_trials_are_those_of_one_process(self, setup: Setup) -> None:
+        rng = random.Random(0)
+        wanted = [Proposal("search", i, SPACE.sample(rng), "label") for i in range(12)]
+        here = evaluated(LocalExecutor(SPEC.executor), setup, wanted)
+        there = evaluated(RayExecutor(SPEC.executor), setup, wanted)
+        assert facts(there) == facts(here)
+        assert all(trial.succeeded for trial in there)
+
+    def test_what_raises_on_a_worker_is_a_failed_trial(self, setup: Setup, tmp_path: Path) -> None:
+        nowhere = replace(setup, supernet=tmp_path)
+        queue = TrialQueue(
+            fixed([Proposal("search", i, each) for i, each in enumerate((LARGEST, SMALLEST))]),
+            lambda _: None,
+        )
+        RayExecutor(SPEC.executor).evaluate(nowhere, queue, lambda _: None)
+        assert queue.finished
+        assert "no checkpoint here" in queue.broken
+
+    def test_a_worker_that_is_killed_is_a_failed_trial_and_the_rest_goes_on(
+        self, setup: Setup, tmp_path: Path
+    ) -> None:
+        endless = request(standalone=ENDLESS, executor={"name": "ray", "workers": 1})
+        given = replace(setup, spec=json.dumps(endless.to_json()), standalone=tmp_path)
+        over = threading.Event()
+
+        def kill_the_worker() -> None:
+            # Its first checkpoint shows that the evaluation is under way.
+            while not any(tmp_path.glob("*.safetensors")) and not over.wait(0.01):
+                pass
+            for pid in children_named("ray::_Evaluate"):
+                os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_the_worker)
+        killer.start()
+        try:
+            quick = [Proposal("search", i, LARGEST) for i in (0, 2, 3)]
+            found = evaluated(RayExecutor(endless.executor), given, [quick[0], SLOW, *quick[1:]])
+        finally:
+            over.set()
+            killer.join()
+        states = [trial.measurement.state for trial in found]
+        assert states == ["succeeded", "failed", "succeeded", "succeeded"]
+        assert "the worker died" in found[1].measurement.reason
+
+    def test_a_record_that_cannot_be_written_is_raised_here(self, setup: Setup) -> None:
+        def full(_trial: Trial) -> None:
+            raise OSError("no space left on device")
+
+        queue = TrialQueue(fixed([Proposal("search", i, SMALLEST) for i in range(6)]), full)
+        with pytest.raises(OSError, match="no space left on device"):
+            RayExecutor(SPEC.executor).evaluate(setup, queue, lambda _: None)
+
+    def test_a_strategy_that_raises_is_raised_here(self, setup: Setup) -> None:
+        def broken(_trials: Sequence[Trial]) -> Sequence[Proposal]:
+            raise ZeroDivisionError("of a strategy")
+
+        queue = TrialQueue(broken, lambda _: None)
+        with pytest.raises(ZeroDivisionError, match="of a strategy"):
+            RayExecutor(SPEC.executor).evaluate(setup, queue, lambda _: None)
+
+    def test_training_reports_and_its_own_error_comes_through(
+        self, setup: Setup, tmp_path: Path
+    ) -> None:
+        executor = RayExecutor(SPEC.executor)
+        reports = list(executor.train(replace(setup, supernet=tmp_path / "new")))
+        assert [report.step for report in reports] == [10, 20, 30, 40]
+        assert [report.loss for report in reports] == [
+            report.loss for report in train(replace(setup, supernet=tmp_path / "local"))
+        ]
+        recipe = {**RECIPE, "learning_rate": 1e30, "warmup_steps": 0}
+        wild = replace(setup, spec=json.dumps(request(supernet=recipe).to_json()))
+        with pytest.raises(TrainingDiverged, match="learning_rate"):
+            list(executor.train(replace(wild, supernet=tmp_path / "wild")))
+
+    def test_a_training_worker_that_dies_is_said(self, setup: Setup, tmp_path: Path) -> None:
+        executor = RayExecutor(SPEC.executor)
+        endless = request(supernet=ENDLESS)
+        given = replace(setup, spec=json.dumps(endless.to_json()), supernet=tmp_path / "endless")
+        running = executor.train(given)
+        next(running)
+        for pid in children_named("ray::train"):
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(MachineUnavailable, match="the worker that trained the supernet died"):
+            list(running)
+
+    def test_evaluators_are_kept_between_trials(self, setup: Setup) -> None:
+        made = ray_tune._Evaluate.__new__(ray_tune._Evaluate)
+        made.setup({"setup": setup})
+        made.config = {"proposal": Proposal("search", 0, SMALLEST)}
+        made.step()
+        first = ray_tune._EVALUATORS[setup]
+        made.reset_config({"setup": setup})
+        made.step()
+        assert ray_tune._EVALUATORS == {setup: first}
+        assert isinstance(first, Evaluator)
+        ray_tune._EVALUATORS.clear()
+
+
+@pytest.mark.slow
+class TestProcesses:
+    def started(self, place: Workspace, **more: str) -> Any:
+        endless = request(
+            supernet={**RECIPE, "steps": 20},
+            standalone=ENDLESS,
+            budget={"trials": 5000},
+            executor={"name": "ray", "workers": 2, "training_cores": 1},
+        )
+        return command(place, "search", write_request(endless, place.root), more=more)
+
+    def scoring(self, place: Workspace) -> bool:
+        record = newest(place)
+        return record is not None and SqlStore(place.record_url).count(record.id) > 20
+
+    def test_ctrl_c_ends_it_with_the_command_that_goes_on(self, place: Workspace) -> None:
+        with self.started(place) as searching:
+            searching.until(lambda: self.scoring(place))
+            left = [os.pidfd_open(pid) for pid in descendants(searching.process.pid)]
+            os.killpg(searching.process.pid, signal.SIGINT)
+            assert searching.end() == 130, searching.said
+        record = newest(place)
+        assert record is not None
+        assert f"nas search --resume {record.id} --home {place.root}" in searching.said
+        assert "Traceback" not in searching.said
+        assert (record.state, record.holder) == ("running", None)
+        all_gone(left)
+
+    def test_what_a_killed_search_leaves_behind_is_gone_soon(self, place: Workspace) -> None:
+        with self.started(place) as searching:
+            searching.until(lambda: self.scoring(place))
+            below = descendants(searching.process.pid)
+            assert any("raylet" in title for title in below.values())
+            assert any("ray::" in title for title in below.values())
+            left = [os.pidfd_open(pid) for pid in below]
+            searching.kill()
+        all_gone(left)
+
+    def test_a_cluster_that_is_there_is_used_and_left_running(
+        self, cluster: None, place: Workspace, finished: Finished
+    ) -> None:
+        del cluster
+        address = ray.get_runtime_context().gcs_address
+        request_file = write_request(SPEC, place.root)
+        with command(place, "search", request_file, more={"RAY_ADDRESS": address}) as searching:
+            searching.until(
+                lambda: (record := newest(place)) is not None and record.phase == "search"
+            )
+            below = descendants(searching.process.pid).values()
+            assert not any("raylet" in title for title in below)
+            assert searching.end() == 0, searching.said
+        record = newest(place)
+        assert record is not None
+        trials = SqlStore(place.record_url).trials(record.id)
+        assert facts(trials) == facts(finished.store.trials(finished.id))
+        assert ray.get(ray.remote(lambda: 1).remote()) == 1
+
+
+def all_gone(handles: list[int]) -> None:
+    """Waits until every process of these handles has ended, a minute at most."""
+    waiting = select.poll()
+    for handle in handles:
+        waiting.register(handle, select.POLLIN)
+    remaining = set(handles)
+    while remaining:
+        ended = waiting.poll(60_000)
+        assert ended, f"{len(remaining)} processes are left"
+        for handle, _ in ended:
+            waiting.unregister(handle)
+            os.close(handle)
+            remaining.discard(handle)
