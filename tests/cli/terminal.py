@@ -19,8 +19,8 @@ DEMO = SEARCHES / "digits_demo.yaml"
 NO_MLFLOW = "http://127.0.0.1:1"
 RECIPE = {"steps": 20, "batch_size": 16, "warmup_steps": 5, "checkpoint_every": 10}
 # Long enough that larger networks score better, so that a front has several members.
-SUPERNET = {**RECIPE, "steps": 200, "learning_rate": 0.005, "checkpoint_every": 100}
-SMALL = {
+SUPERNET = {"steps": 200, "learning_rate": 0.005, "warmup_steps": 20, "checkpoint_every": 100}
+SMALL: dict[str, Any] = {
     "name": "cli-test",
     "task": "digits",
     "space": "digits_tiny",
@@ -35,7 +35,7 @@ SMALL = {
     "executor": "local",
     "seed": 3,
 }
-SPACE = {
+SPACE: dict[str, Any] = {
     "name": "tiny",
     "patch_size": [2],
     "width": [16, 24],

@@ -3,6 +3,7 @@
 import io
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,9 @@ def test_an_interrupted_search_says_how_it_goes_on(
     signal: str, tmp_path: Path, finished: Finished
 ) -> None:
     spec, home = written(tmp_path / "spec.yaml", SMALL), tmp_path / "a home"
-    command = [sys.executable, "-c", KILLED.format(signal=signal), "search", spec, "--home", home]
+    shutil.copytree(finished.home / "supernets", home / "supernets")
+    command = [sys.executable, "-c", KILLED.format(signal=signal)]
+    command += ["search", str(spec), "--home", str(home)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 130, ended.stderr
     assert ended.stdout == ""
@@ -138,8 +141,8 @@ def test_warm_start_begins_with_the_earlier_front(tmp_path: Path, finished: Fini
     assert {member["id"] for member in finished.json["front"]} <= first
 
 
-def test_confirm_then_pareto(tmp_path: Path) -> None:
-    spec, home = written(tmp_path / "spec.yaml", SMALL), tmp_path / "home"
+def test_confirm_then_pareto(tmp_path: Path, finished: Finished) -> None:
+    spec, home = written(tmp_path / "spec.yaml", SMALL), finished.home
     search = nas("search", spec, "--home", home, "--json").json["id"]
     said = nas("confirm", search, "--home", home)
     assert said.code == 0, said.err

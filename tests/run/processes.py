@@ -1,6 +1,7 @@
 """The real command in a process group of its own, to be killed at a state that the record shows."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -111,3 +112,18 @@ def descendants(process: int) -> dict[int, str]:
         level = {number for number, parent in parents.items() if parent in level}
         found |= {number: titles[number] for number in level}
     return found
+
+
+def all_gone(handles: list[int]) -> None:
+    """Waits until every process of these handles has ended, a minute at most."""
+    waiting = select.poll()
+    for handle in handles:
+        waiting.register(handle, select.POLLIN)
+    remaining = set(handles)
+    while remaining:
+        ended = waiting.poll(60_000)
+        assert ended, f"{len(remaining)} processes are left"
+        for handle, _ in ended:
+            waiting.unregister(handle)
+            os.close(handle)
+            remaining.discard(handle)

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import random
-import select
 import signal
 import socket
 import threading
@@ -28,7 +27,7 @@ from nas.search.trial import Proposal, Trial
 from nas.store.sql import SqlStore
 from tests.run.cases import RECIPE, facts, request
 from tests.run.conftest import Finished
-from tests.run.processes import command, descendants, newest, write_request
+from tests.run.processes import all_gone, command, descendants, newest, write_request
 
 SPEC = request(executor={"name": "ray", "workers": 2, "training_cores": 1})
 SPACE = SPEC.search_space
@@ -80,7 +79,7 @@ class TestConnecting:
         self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        with pytest.raises(MachineUnavailable, match="RAY_ADDRESS=127.0.0.1:1"):
+        with pytest.raises(MachineUnavailable, match=r"RAY_ADDRESS=127\.0\.0\.1:1"):
             RayExecutor(ExecutorSpec())._connect()
         assert asked == []
 
@@ -128,17 +127,19 @@ def children_named(title: str) -> list[int]:
     return [pid for pid, shown in descendants(os.getpid()).items() if title in shown]
 
 
+@pytest.mark.usefixtures("cluster")
+def test_the_trials_are_those_of_one_process(setup: Setup) -> None:
+    rng = random.Random(0)
+    wanted = [Proposal("search", i, SPACE.sample(rng), "label") for i in range(12)]
+    here = evaluated(LocalExecutor(SPEC.executor), setup, wanted)
+    there = evaluated(RayExecutor(SPEC.executor), setup, wanted)
+    assert facts(there) == facts(here)
+    assert all(trial.succeeded for trial in there)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 class TestWorkers:
-    def test_the_trials_are_those_of_one_process(self, setup: Setup) -> None:
-        rng = random.Random(0)
-        wanted = [Proposal("search", i, SPACE.sample(rng), "label") for i in range(12)]
-        here = evaluated(LocalExecutor(SPEC.executor), setup, wanted)
-        there = evaluated(RayExecutor(SPEC.executor), setup, wanted)
-        assert facts(there) == facts(here)
-        assert all(trial.succeeded for trial in there)
-
     def test_what_raises_on_a_worker_is_a_failed_trial(self, setup: Setup, tmp_path: Path) -> None:
         nowhere = replace(setup, supernet=tmp_path)
         queue = TrialQueue(
@@ -160,7 +161,7 @@ class TestWorkers:
             # Its first checkpoint shows that the evaluation is under way.
             while not any(tmp_path.glob("*.safetensors")) and not over.wait(0.01):
                 pass
-            for pid in children_named("ray::_Evaluate"):
+            for pid in children_named("Trainable.train"):
                 os.kill(pid, signal.SIGKILL)
 
         killer = threading.Thread(target=kill_the_worker)
@@ -224,7 +225,7 @@ class TestWorkers:
         first = ray_tune._EVALUATORS[setup]
         made.reset_config({"setup": setup})
         made.step()
-        assert ray_tune._EVALUATORS == {setup: first}
+        assert {setup: first} == ray_tune._EVALUATORS
         assert isinstance(first, Evaluator)
         ray_tune._EVALUATORS.clear()
 
@@ -285,18 +286,3 @@ class TestProcesses:
         trials = SqlStore(place.record_url).trials(record.id)
         assert facts(trials) == facts(finished.store.trials(finished.id))
         assert ray.get(ray.remote(lambda: 1).remote()) == 1
-
-
-def all_gone(handles: list[int]) -> None:
-    """Waits until every process of these handles has ended, a minute at most."""
-    waiting = select.poll()
-    for handle in handles:
-        waiting.register(handle, select.POLLIN)
-    remaining = set(handles)
-    while remaining:
-        ended = waiting.poll(60_000)
-        assert ended, f"{len(remaining)} processes are left"
-        for handle, _ in ended:
-            waiting.unregister(handle)
-            os.close(handle)
-            remaining.discard(handle)

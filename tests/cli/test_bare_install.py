@@ -1,0 +1,117 @@
+"""What works where the engine is not installed, and what does the rest say?"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Finished
+from tests.cli.terminal import DEMO, SMALL, nas, refused, written
+
+# Every command line of standard input in one process in which the engine's packages are missing.
+BARE = """
+import contextlib, io, json, sys
+ENGINE = {
+    "lightgbm", "mlflow", "optuna", "pandas", "PIL", "plotly", "pyarrow", "ray", "sacrebleu",
+    "safetensors", "sklearn", "tokenizers", "torch", "torchvision", "triton",
+}
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ENGINE:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from nas.cli.app import run
+said = []
+for command in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(command)
+    said.append({"code": code, "out": out.getvalue(), "err": err.getvalue()})
+json.dump(said, sys.stdout)
+"""
+
+
+def bare(commands: dict[str, list[Any]]) -> dict[str, dict[str, Any]]:
+    given = json.dumps([[str(word) for word in command] for command in commands.values()])
+    command = [sys.executable, "-c", BARE]
+    ended = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return dict(zip(commands, json.loads(ended.stdout), strict=True))
+
+
+def test_what_needs_no_engine_works(finished: Finished, tmp_path: Path) -> None:
+    best = nas("pareto", finished.id, "--best", "--home", finished.home)
+    path = written(tmp_path / "best.json", best.out)
+    commands: dict[str, list[Any]] = {
+        "help": ["--help"],
+        "version": ["--version"],
+        "list": ["spaces", "list", "--json"],
+        "show": ["spaces", "show", "cifar10_small", "--json"],
+        "schema": ["spaces", "schema"],
+        "cost": ["cost", path, "--task", "digits", "--json"],
+        "valid": ["search", DEMO, "--dry-run", "--json"],
+        "pareto": ["pareto", finished.id, "--json", "--home", finished.home],
+        "table": ["pareto", finished.id, "--home", finished.home],
+        "compare": ["compare", finished.id, finished.id, "--home", finished.home, "--json"],
+    }
+    for name, said in bare(commands).items():
+        assert (said["code"], said["err"]) == (0, ""), name
+        assert said["out"] == nas(*commands[name]).out, name
+
+
+def test_the_rest_names_what_to_install_and_leaves_nothing(
+    finished: Finished, tmp_path: Path
+) -> None:
+    best = nas("pareto", finished.id, "--best", "--home", finished.home)
+    path, spec = written(tmp_path / "best.json", best.out), written(tmp_path / "s.yaml", SMALL)
+    home, page = tmp_path / "home", tmp_path / "page.html"
+    missing: dict[str, tuple[list[Any], str]] = {
+        "search": (["search", spec, "--home", home], "torch"),
+        "resume": (["search", "--resume", finished.id, "--home", finished.home], "torch"),
+        "confirm": (["confirm", finished.id, "--home", finished.home], "torch"),
+        "latency": (["cost", path, "--task", "digits", "--latency"], "torch"),
+        "page": (["pareto", finished.id, "--html", page, "--home", finished.home], "plotly"),
+        "prepare": (["data", "prepare", "cifar10"], "torchvision"),
+        "rebuild": (["store", "rebuild", finished.id, "--home", finished.home], "mlflow"),
+    }
+    for name, said in bare({name: command for name, (command, _) in missing.items()}).items():
+        assert said["code"] == 2, (name, said)
+        assert said["out"] == "", name
+        assert missing[name][1] in said["err"], (name, said)
+        assert "pip install 'etnas[engine]'" in said["err"], name
+        assert said["err"].count("error: ") == 1
+    assert not home.exists()
+    assert not page.exists()
+
+
+def test_a_fault_of_our_own_imports_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'nas.nothing'", name="nas.nothing")
+
+    monkeypatch.setattr("nas.cli.app.app", fail)
+    with pytest.raises(ModuleNotFoundError, match=r"nas\.nothing"):
+        nas("anything")
+
+    def miss(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'ray.tune'", name="ray.tune")
+
+    monkeypatch.setattr("nas.cli.app.app", miss)
+    refused(nas("anything"), "ray", "etnas[engine]")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom nas.cli.app import run\ncode = run(['--help'])\n"
+        "sys.stderr.write(' '.join(sorted({name.partition('.')[0] for name in sys.modules})))\n"
+        "sys.exit(code)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    for command in ("search", "confirm", "pareto", "compare", "spaces", "data", "cost", "doctor"):
+        assert f" {command} " in ended.stdout
+    heavy = {"torch", "numpy", "pydantic", "yaml", "sqlalchemy", "ray", "mlflow", "pandas"}
+    assert not heavy & set(ended.stderr.split())

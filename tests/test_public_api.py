@@ -1,0 +1,104 @@
+"""Is the Python API what it was? A change here is a change for everyone who imports nas."""
+
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+import nas
+from nas.cli.app import run
+from nas.run.running import Update
+
+SIGNATURES = {
+    "load_space": "(space: 'str | Path | Mapping[str, Any]') -> 'SearchSpace'",
+    "load_spec": (
+        "(spec: 'str | Path | Mapping[str, Any]', changes: 'Mapping[str, Any] | None' = None)"
+        " -> 'SearchSpec'"
+    ),
+    "load_architecture": "(path: 'str | Path') -> 'Architecture'",
+    "run_search": (
+        "(spec: 'SearchSpec | str | Path | Mapping[str, Any]', *, "
+        "home: 'str | Path | None' = None, warm_start: 'str | None' = None, "
+        "listener: 'Listener' = <function>) -> 'SearchResult'"
+    ),
+}
+REQUEST = {
+    "name": "api-test",
+    "task": "digits",
+    "space": "digits_tiny",
+    "batch": 5,
+    "budget": {"trials": 10},
+    "supernet": {"steps": 20, "warmup_steps": 5},
+    "evaluation": {"images": 60},
+    "controls": {"random": 2, "homogeneous": 0},
+    "executor": "local",
+}
+
+
+def test_names() -> None:
+    assert nas.__all__ == [
+        "Architecture",
+        "SearchResult",
+        "SearchSpace",
+        "SearchSpec",
+        "load_architecture",
+        "load_space",
+        "load_spec",
+        "run_search",
+    ]
+    assert dir(nas) == sorted(nas.__all__)
+    for name in nas.__all__:
+        assert getattr(nas, name).__name__ == name
+    with pytest.raises(AttributeError, match="load_anything"):
+        _ = nas.load_anything
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures(name: str) -> None:
+    signature = str(inspect.signature(getattr(nas, name)))
+    # The default listener is a function, whose text has its address.
+    assert re.sub(r"<function .*? at 0x[0-9a-f]+>", "<function>", signature) == SIGNATURES[name]
+
+
+def test_fields_and_methods_of_a_result() -> None:
+    fields = [field.name for field in dataclasses.fields(nas.SearchResult)]
+    assert fields == ["id", "state", "spec", "trials", "files", "place"]
+    public = {name for name in vars(nas.SearchResult) if not name.startswith("_")} - set(fields)
+    assert public == {
+        "constrained", "frame", "front", "summary", "to_json", "words", "write_page",
+    }  # fmt: skip
+
+
+def test_import_loads_no_torch() -> None:
+    program = "import sys, nas; sys.exit(bool({'torch', 'numpy', 'pydantic'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    program = "import sys, nas; nas.load_space; nas.load_spec; nas.SearchResult; nas.run_search\n"
+    subprocess.run([sys.executable, "-c", f"{program}sys.exit('torch' in sys.modules)"], check=True)
+
+
+def test_a_search_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.run.running.Projector", lambda *_: nullcontext())
+    for name in ("NAS_HOME", "NAS_STORE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    spec = nas.load_spec(REQUEST, {"seed": 5})
+    heard: list[Update] = []
+    result = nas.run_search(spec, home=tmp_path / "home", listener=heard.append)
+    assert (result.state, result.spec) == ("succeeded", spec)
+    assert {update.phase for update in heard} >= {"supernet", "search", "random", "report"}
+    assert [trial.role for trial in result.trials] == ["search"] * 10 + ["random"] * 2
+    assert {Path(path).name for path in result.files.values()} == set(result.files)
+    frame = result.frame()
+    assert list(frame["architecture_id"]) == [row["id"] for row in result.front]
+    assert list(frame["flops"]) == [row["flops"] for row in result.front]
+    assert result.words[0].startswith("The search scored 10 of 10 architectures of digits_tiny")
+    space = nas.load_space("digits_tiny")
+    for row in result.front:
+        assert space.contains(nas.Architecture.from_json(row["architecture"]))
+    bound = result.front[-1]["flops"]
+    assert len(result.constrained([f"flops <= {bound}"]).front) == 1
+    assert run(["search", "--resume", result.id, "--home", str(tmp_path / "home")]) == 2
