@@ -32,15 +32,19 @@ class Projector:
         self.behind = False
 
     def __enter__(self) -> Projector:
-        arguments = [self.place.record_url, self.place.tracking_uri, self.search]
+        # By the environment and not as arguments, which everyone on the machine can read.
+        stores = {
+            "NAS_STORE_URL": self.place.record_url,
+            "MLFLOW_TRACKING_URI": self.place.tracking_uri,
+        }
         log = (self.place.root / "mlflow-projection.log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nas.run.projector", *arguments],
+                [sys.executable, "-m", "nas.run.projector", self.search],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, **stores, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         return self
 
@@ -53,6 +57,9 @@ class Projector:
         # The child copies the rest when its standard input ends; it ends with us if we are killed.
         if self._process.stdin is not None:
             self._process.stdin.close()
+        if isinstance(error, KeyboardInterrupt):
+            # Who asks to stop does not wait for MLflow; the next run copies the rest.
+            self._process.terminate()
         try:
             self.behind = self._process.wait(GRACE_SECONDS) != 0
         except subprocess.TimeoutExpired:
@@ -64,9 +71,9 @@ class Projector:
 def main() -> int:
     """Copies until standard input ends, then once more; 0 when nothing is left."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    for name in ("record", "tracking", "search"):
-        parser.add_argument(name)
+    parser.add_argument("search")
     given = parser.parse_args()
+    record, tracking = os.environ["NAS_STORE_URL"], os.environ["MLFLOW_TRACKING_URI"]
     os.nice(10)
     # Ctrl-C reaches the whole process group: the rest is then copied by the next run.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -77,13 +84,13 @@ def main() -> int:
         ended.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    store = SqlStore(given.record)
+    store = SqlStore(record)
     while True:
         last = ended.is_set()
         try:
             project(
                 store,
-                given.tracking,
+                tracking,
                 search=given.search,
                 holder=holder(),
                 holder_alive=holder_alive,

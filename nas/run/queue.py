@@ -40,6 +40,7 @@ class TrialQueue:
         self._waiting: list[Proposal] = []
         self._running: dict[int, Proposal] = {}
         self._held: list[Trial] = []
+        self._works = any(trial.measurement.state != "failed" for trial in self._trials.values())
         self._start = 0
         self._closed = False
         self.broken = ""
@@ -65,7 +66,8 @@ class TrialQueue:
         del self._running[proposal.index]
         self._trials[trial.index] = trial
         self._held.append(trial)
-        if any(each.measurement.state != "failed" for each in self._trials.values()):
+        self._works = self._works or measurement.state != "failed"
+        if self._works:
             self._flush()
         return trial
 
