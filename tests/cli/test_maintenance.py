@@ -1,8 +1,9 @@
 """Do `nas data`, `nas store` and `nas doctor` look after what a search stands on?"""
 
-import shutil
+import sqlite3
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,7 +44,12 @@ def test_mlflow_and_the_record_are_restored_from_each_other(
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    shutil.copy(finished.home / "record.db", home)
+    # Not a copy of the file: what was committed may still stand in the log beside it.
+    with (
+        closing(sqlite3.connect(finished.home / "record.db")) as source,
+        closing(sqlite3.connect(home / "record.db")) as target,
+    ):
+        source.backup(target)
     shown = nas("pareto", finished.id, "--json", "--home", home).json
     trials = rows(home, "trials", 'role, "index", architecture, metrics, state')
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
