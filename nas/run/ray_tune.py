@@ -44,10 +44,14 @@ class _Evaluate(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        if self.setting not in _EVALUATORS:
-            _EVALUATORS.clear()
-            _EVALUATORS[self.setting] = Evaluator(self.setting)
-        return {"measurement": _EVALUATORS[self.setting](self.config["proposal"]), "done": True}
+        try:
+            if self.setting not in _EVALUATORS:
+                _EVALUATORS.clear()
+                _EVALUATORS[self.setting] = Evaluator(self.setting)
+            measurement = _EVALUATORS[self.setting](self.config["proposal"])
+        except Exception as error:  # noqa: BLE001 - no data or no device here: the reason is wanted
+            measurement = Measurement.failed(f"{type(error).__name__}: {error}")
+        return {"measurement": measurement, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: an evaluation that was cut short is done again."""

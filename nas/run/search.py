@@ -108,6 +108,9 @@ def _train_supernet(running: Running) -> None:
     for progress in running.executor.train(setup):
         text = progress.stopped or f"loss {progress.loss:.3f}"
         running.listener(Update("supernet", progress.step, progress.steps, text))
+        # Training writes nothing to the record, so the loss of the lease is asked for.
+        if running.heartbeat.lost is not None:
+            raise running.heartbeat.lost
 
 
 def _search(running: Running) -> list[Trial]:
