@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.measuring.report import machine, parser, print_table, write
 from nas.run import search
 from nas.run.running import Update
+from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.spec import load_spec
 from nas.store.mlflow import default_tracking_uri
@@ -61,7 +62,7 @@ def measure(executor: str, trials: int, folder: Path) -> Overhead:
         if update.phase == "search":
             times.append(1e3 * time.perf_counter())
 
-    record = search.start(spec, place)
+    record = submit(spec, place)
     search.run(record.id, place, reporter=lambda *_: {}, listener=listen)
     found = SqlStore(place.record_url).trials(record.id, "search")
     own = [1e3 * trial.measurement.seconds for trial in found]

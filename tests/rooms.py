@@ -39,6 +39,8 @@ TORCHLESS = {
     "nas.errors", "nas.registry", "nas.catalog", "nas.space", "nas.search",
     "nas.strategy", "nas.store", "nas.client", "nas_services",
 }  # fmt: skip
+# What the service calls to take a request in.
+SUBMITTING = {"nas.run.submission", "nas.run.workspace"}
 TORCH = {"torch", "torchvision", "torchaudio", "triton", "safetensors.torch", "nas_kernels"}
 
 BARE_GPU_BOX = {"nas.model", "nas.cost", "nas.train", "nas.task", "nas_kernels"}
@@ -225,11 +227,9 @@ def is_ours(module: str) -> bool:
 
 
 def loads_no_torch(checkout: Checkout) -> list[str]:
-    """The modules that must load without torch: the torchless rooms and all declarations."""
-    rooms = TORCHLESS | {"nas", "nas.operators"}
-    return [
-        name for name in checkout.modules if room(name) in rooms or name in checkout.declarations
-    ]
+    """What must load without torch: the torchless rooms, all declarations, the submission."""
+    rooms, single = TORCHLESS | {"nas", "nas.operators"}, checkout.declarations | SUBMITTING
+    return [name for name in checkout.modules if room(name) in rooms or name in single]
 
 
 def unknown_rooms(checkout: Checkout) -> Iterator[str]:

@@ -57,9 +57,9 @@ def search(
     if dry_run:
         _say_valid(request, as_json)
         return
-    from nas.report.result import submit
+    from nas.report.result import begin
 
-    _run(submit(request, home=home, warm_start=warm_start).id, home, as_json)
+    _run(begin(request, home=home, warm_start=warm_start).id, home, as_json)
 
 
 def confirm(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas import catalog
-from nas.errors import SearchNotFound, StoreUnavailable
+from nas.errors import SearchNotFound
 from nas.report.evidence import Summary
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame
 from nas.report.page import page
 from nas.report.summary import front_of, summarize
 from nas.report.words import words
+from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial
@@ -117,29 +117,17 @@ def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
     return SearchResult(record.id, record.state, load_spec(record.spec), trials, files, place)
 
 
-def submit(
+def begin(
     spec: SearchSpec, *, home: str | Path | None = None, warm_start: str | None = None
 ) -> SearchRecord:
-    """Commits a request to the record once nothing that can be known now stands against it.
+    """Submits a request that this process is to run: see `nas.run.submission.submit`.
 
-    Raises `SearchNotFound` for an unknown `warm_start`, `StoreUnavailable` where the folder cannot
-    be written and `ModuleNotFoundError` where the engine is not installed; nothing is left then.
+    Raises `ModuleNotFoundError` where the engine is not installed; nothing is left then.
     """
-    from nas.run.search import start
-
-    place = workspace(home)
     catalog.EXECUTORS.load(spec.executor.name, "executor.name")
     if warm_start is not None:
         warm_start = find_search(warm_start, home).id
-    # A record that cannot be reached is found before there is a folder.
-    SqlStore(place.record_url).searches()
-    try:
-        place.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(f"work folder {place.root}: {error.strerror}") from error
-    if not os.access(place.root, os.W_OK):
-        raise StoreUnavailable(f"work folder {place.root}: it cannot be written to")
-    return start(spec, place, warm_start=warm_start)
+    return submit(spec, workspace(home), warm_start=warm_start)
 
 
 def run_search(
@@ -151,11 +139,10 @@ def run_search(
 ) -> SearchResult:
     """Runs a request from its submission to its report.
 
-    Raises `SpecError` for a request that is wrong, and what `submit` and `nas.run.search.run`
-    raise.
+    Raises `SpecError` for a request that is wrong, and what `begin` and `nas.run.search.run` raise.
     """
     request = spec if isinstance(spec, SearchSpec) else load_spec(spec)
-    record = submit(request, home=home, warm_start=warm_start)
+    record = begin(request, home=home, warm_start=warm_start)
     return resume_search(record.id, home=home, listener=listener)
 
 

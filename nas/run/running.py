@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nas import catalog
 from nas.cost.analytic import analytic_metrics
@@ -17,6 +19,7 @@ from nas.run.lease import Heartbeat
 from nas.run.projector import Projector
 from nas.run.queue import Propose, TrialQueue
 from nas.run.workspace import Workspace
+from nas.search.pareto import ParetoFront
 from nas.search.problem import Problem
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial, TrialRole
@@ -111,6 +114,20 @@ class Running:
     def budget_hours(self) -> float | None:
         """Hours of wall time that the budget gives, None for no bound."""
         return self.spec.budget.hours(self.spec.executor.workers)
+
+    def note_front(self, searched: Sequence[Trial]) -> None:
+        """Says in the record which of the searched trials are Pareto-optimal, where that is new."""
+        spec = self.spec
+        front = ParetoFront.of(searched, spec.parsed_objectives, spec.parsed_constraints)
+        members = tuple((trial.role, trial.index) for trial in front.members)
+        if members != self.store.front(self.id):
+            self.store.set_front(self.lease, members)
+
+    def note_artifact(self, name: str, path: Path) -> None:
+        """Enters a file into the record, with its SHA-256."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.store.set_artifact(self.lease, name, str(path), digest)
 
     def fail(self, error: EtnasError) -> None:
         """Notes why the search stopped, unless another process has it now."""

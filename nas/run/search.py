@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from nas import catalog
 from nas.errors import EtnasError, NothingFeasible, SearchStateError
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, Update, holding, problem_of
+from nas.run.submission import WARM_TRIALS
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
 from nas.search.problem import Problem
@@ -22,33 +22,12 @@ from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
 from nas.strategy.strategy import Strategy
+from nas.train.supernet import supernet_file
 
 # Of the time budget, the share that supernet training may use: a first batch must still be scored.
 TRAINING_SHARE = 0.75
-# The fact that says how many of the earlier search's trials a warm start looks at.
-WARM_TRIALS = "warm_start_trials"
 Reporter = Callable[[str, SearchSpec, Sequence[Trial], Path], Mapping[str, Path]]
 """Writes a report into a folder and gives its files by name."""
-
-
-def start(spec: SearchSpec, place: Workspace, *, warm_start: str | None = None) -> SearchRecord:
-    """Commits a request to the record; raises `SearchNotFound` for an unknown `warm_start`."""
-    place.root.mkdir(parents=True, exist_ok=True)
-    store = SqlStore(place.record_url)
-    facts = {
-        "space_digest": spec.search_space.digest,
-        "supernet_digest": spec.supernet_digest,
-        **place.versions(),
-    }
-    if warm_start is not None:
-        warm_start = store.get(warm_start).id
-        # The earlier search may still go on; a resumed run must begin with the same trials.
-        facts[WARM_TRIALS] = str(_without_gaps(store.trials(warm_start, "search")))
-    return store.create_search(spec.to_json(), warm_start=warm_start, facts=facts)
-
-
-def _without_gaps(trials: Sequence[Trial]) -> int:
-    return next((i for i, trial in enumerate(trials) if trial.index != i), len(trials))
 
 
 def run(
@@ -85,17 +64,13 @@ def run(
 
 def write_report(running: Running, reporter: Reporter) -> None:
     """Writes the report from the record's trials; front and files are noted in the record."""
-    spec, store = running.spec, running.store
     folder = running.place.report(running.id)
     folder.mkdir(parents=True, exist_ok=True)
-    trials = store.trials(running.id)
+    trials = running.store.trials(running.id)
     running.listener(Update("report", 0, 1))
-    searched = [trial for trial in trials if trial.role == "search"]
-    front = ParetoFront.of(searched, spec.parsed_objectives, spec.parsed_constraints)
-    store.set_front(running.lease, [(trial.role, trial.index) for trial in front.members])
-    for name, path in reporter(running.id, spec, trials, folder).items():
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        store.set_artifact(running.lease, name, str(path), digest)
+    running.note_front([trial for trial in trials if trial.role == "search"])
+    for name, path in reporter(running.id, running.spec, trials, folder).items():
+        running.note_artifact(name, path)
     running.listener(Update("report", 1, 1))
 
 
@@ -106,11 +81,13 @@ def _train_supernet(running: Running) -> None:
         seconds = max(1.0, TRAINING_SHARE * hours * 3600 - running.spent())
     setup = replace(running.setup, training_seconds=seconds)
     for progress in running.executor.train(setup):
-        text = progress.stopped or f"loss {progress.loss:.3f}"
+        text = progress.waiting or progress.stopped or f"loss {progress.loss:.3f}"
         running.listener(Update("supernet", progress.step, progress.steps, text))
         # Training writes nothing to the record, so the loss of the lease is asked for.
         if running.heartbeat.lost is not None:
             raise running.heartbeat.lost
+    file = supernet_file(setup.supernet)
+    running.note_artifact(file.name, file)
 
 
 def _search(running: Running) -> list[Trial]:
@@ -121,6 +98,7 @@ def _search(running: Running) -> list[Trial]:
     warm = _warm(running)
 
     def propose(trials: Sequence[Trial]) -> list[Proposal]:
+        running.note_front(trials)
         first = len(trials)
         count = min(spec.batch, spec.budget.trials - first)
         if count <= 0:

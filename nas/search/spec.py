@@ -332,9 +332,21 @@ def load_spec(
     for path, value in (changes or {}).items():
         _set(given, path, value, source)
     try:
-        return SearchSpec.model_validate(given)
+        return _with_resolved_task(SearchSpec.model_validate(given))
     except ValidationError as error:
         raise explain(error, source, SearchSpec) from error
+
+
+def _with_resolved_task(spec: SearchSpec) -> SearchSpec:
+    # As with the space: a resumed search never meets a folder that has changed.
+    options = spec.task.configured(catalog.TASKS, "task")
+    resolved = catalog.TASKS.load(spec.task.name).resolved(options)
+    before, after = (each.model_dump(mode="json") for each in (options, resolved))
+    if before == after:
+        return spec
+    found = {name: value for name, value in after.items() if value != before[name]}
+    part = Part(name=spec.task.name, options={**spec.task.options, **found})
+    return spec.model_copy(update={"task": part})
 
 
 def parse_change(text: str, flag: str = "--set") -> tuple[str, Any]:

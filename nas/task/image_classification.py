@@ -59,6 +59,7 @@ class Cifar10Options(_Options):
 class ImageFolderOptions(_Options):
     """Images under `path`/CLASS/, `path` absolute or relative to the data root, made RGB.
 
+    `classes` are the names of the class folders, read when a request is made and kept with it.
     `validation` and `test` are fractions held out, stratified; the test images depend on neither
     `validation` nor `split_seed`. `test_path` names a folder of test images of the same classes
     instead. `flip_safe` says that a mirrored image keeps its class.
@@ -66,6 +67,7 @@ class ImageFolderOptions(_Options):
 
     path: Annotated[str, Field(min_length=1)]
     side: Side = 32
+    classes: Annotated[tuple[str, ...], Field(min_length=2, strict=False)] | None = None
     validation: Fraction = 0.1
     test: Fraction = 0.1
     test_path: Annotated[str, Field(min_length=1)] | None = None
@@ -102,6 +104,10 @@ class _ImageClassification:
     flip_safe = False
     metrics = (CROSS_ENTROPY, ACCURACY)
     primary = CROSS_ENTROPY.name
+
+    def resolved(self, options: Any, /) -> Any:
+        """The options as they are: nothing is known from the data alone."""
+        return options
 
     def flips_safe(self, _options: Any, /) -> bool:
         """Whether a mirrored image keeps its class under these options."""
@@ -204,14 +210,23 @@ class ImageFolder(_ImageClassification):
         """What the user says of these images."""
         return options.flip_safe
 
+    def resolved(self, options: ImageFolderOptions, /) -> ImageFolderOptions:
+        """The options with `classes`, read from the folders under `data_root()` where not given."""
+        if options.classes is not None:
+            return options
+        names = tuple(each.name for each in class_folders(data_root() / options.path))
+        return options.model_copy(update={"classes": names})
+
     def shape(self, options: ImageFolderOptions, /) -> TaskShape:
-        """Three channels; the class folders are counted under `data_root()`."""
-        return TaskShape(options.side, 3, len(class_folders(data_root() / options.path)))
+        """Three channels and the classes of the resolved options."""
+        return TaskShape(options.side, 3, len(self.resolved(options).classes or ()))
 
     def load(self, options: ImageFolderOptions, root: Path, /) -> ImageData:
         """Decodes every image once; a broken one is an error before anything is learnt."""
         folder = root / options.path
-        names = tuple(each.name for each in class_folders(folder))
+        found = tuple(each.name for each in class_folders(folder))
+        names = options.classes or found
+        _check_classes(folder, found, names)
         pool = _read_classes(folder, names, options.side)
         if options.test_path is None:
             count = round(options.test * len(pool))
@@ -222,9 +237,7 @@ class ImageFolder(_ImageClassification):
         return _held_out(pool, names, count, options, partial(_resized, test, options.side))
 
     def _test_folder(self, folder: Path, names: tuple[str, ...], side: int) -> LabelledImages:
-        given = tuple(each.name for each in class_folders(folder))
-        if given != names:
-            raise DataError(f"{folder}: classes {', '.join(given)}; wanted: {', '.join(names)}")
+        _check_classes(folder, tuple(each.name for each in class_folders(folder)), names)
         return _read_classes(folder, names, side)
 
     def prepare(self, options: ImageFolderOptions, root: Path, /) -> str:
@@ -294,6 +307,11 @@ def _resized(data: LabelledImages, side: int) -> LabelledImages:
     # A few at a time: on the way they are floats.
     parts = [resize(part, [side, side], antialias=True) for part in torch.split(data.images, 1000)]
     return LabelledImages(torch.cat(parts), data.labels)
+
+
+def _check_classes(folder: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    if found != wanted:
+        raise DataError(f"{folder}: classes {', '.join(found)}; wanted: {', '.join(wanted)}")
 
 
 def _read_classes(folder: Path, names: tuple[str, ...], side: int) -> LabelledImages:

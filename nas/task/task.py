@@ -140,8 +140,12 @@ class Task(Protocol):
     def flips_safe(self, options: Any, /) -> bool:
         """Whether a mirrored image keeps its class under these options."""
 
+    def resolved(self, options: Any, /) -> Any:
+        """The options with what only the data can say (class names), so that a recorded request
+        is read without them; raises `DataError` where they must be read and cannot be."""
+
     def shape(self, options: Any, /) -> TaskShape:
-        """Side, channels and classes; raises `DataError` where they must be read and cannot be."""
+        """Side, channels and classes; options that are not `resolved` may raise `DataError`."""
 
     def load(self, options: Any, root: Path, /) -> ImageData:
         """Reads the data under a data root; raises `DataError` for missing or broken files and

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,8 +63,37 @@ def write(file: Path, tensors: Mapping[str, Tensor], state: State) -> None:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def exclusive(file: Path) -> Iterator[Callable[[], bool]]:
+    """Gives a function that tries to become the only writer of `file`, and says whether it is.
+
+    The right is a lock on a file beside it: it ends with the block or the process, however that
+    dies. Raises `CheckpointError` where the folder cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise CheckpointError(f"{file}: its folder cannot be written to: {error}") from error
+
+    def attempt() -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            # Without locks two writers double the work, but still replace the file whole.
+            return error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+        return True
+
+    try:
+        yield attempt
+    finally:
+        os.close(handle)
+
+
 def remove_leftovers(file: Path) -> None:
-    """Deletes what killed attempts left half-written beside `file`."""
+    """Deletes what killed attempts left half-written beside `file`; for its only writer."""
     for leftover in file.parent.glob(f".{file.name}.*"):
         with contextlib.suppress(OSError):
             leftover.unlink()

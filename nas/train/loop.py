@@ -21,6 +21,7 @@ from nas.train.checkpoint import State
 from nas.train.precision import autocast, precision_for
 
 REPORT_EVERY = 10
+WAIT_SECONDS = 1.0
 
 Forward = Callable[..., Tensor]
 """The network's class scores in float32, computed in the run's precision."""
@@ -36,7 +37,7 @@ class Progress:
     `step` steps of `steps` are done; `loss` is the mean over those since the report before (a net
     that distils counts with its divergence from the largest), `seconds` the time spent training,
     earlier attempts included. `saved` where a checkpoint of this step is on disk, so that the run
-    can be left here; `stopped` says why it ended early.
+    can be left here; `stopped` says why it ended early, `waiting` for what nothing is done now.
     """
 
     step: int
@@ -45,6 +46,7 @@ class Progress:
     seconds: float
     saved: bool = False
     stopped: str = ""
+    waiting: str = ""
 
 
 class Watch(Protocol):
@@ -86,13 +88,25 @@ def train(run: Run, device: torch.device | str) -> Iterator[Progress]:
     """Trains, or goes on where the checkpoint stands; reports every 10 steps and when it saved.
 
     Every draw is a function of (seed, step), so a resumed run has the losses and, on a CPU with as
-    many threads, the weights of an undisturbed one bit by bit. No file is open between reports.
+    many threads, the weights of an undisturbed one bit by bit. Where another process trains into
+    the same file, it reports that process's steps and takes over what that leaves.
 
     Raises:
         CheckpointError: the checkpoint is another run's or cannot be read or written.
         TrainingDiverged: a loss or gradient is not finite; the last checkpoint is from before.
     """
-    device, recipe = torch.device(device), run.recipe
+    begun = time.perf_counter()
+    with checkpoint.exclusive(run.file) as is_ours:
+        while not is_ours():
+            step = checkpoint.read_state(run.file, run.identity).step if run.file.exists() else 0
+            text = "another process trains it"
+            yield Progress(step, run.recipe.steps, math.nan, 0.0, waiting=text)
+            time.sleep(WAIT_SECONDS)
+        yield from _train(run, torch.device(device), begun)
+
+
+def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
+    recipe = run.recipe
     network, data = run.network.to(device).train(), run.data.to(device)
     optimizer = optimizer_for(network, recipe)
     state = _resumed(run, optimizer, device)
@@ -106,8 +120,7 @@ def train(run: Run, device: torch.device | str) -> Iterator[Progress]:
         return scores.float()
 
     pending: list[Tensor] = []
-    begun = time.perf_counter()
-    resumed_at, spent = begun, state.seconds
+    resumed_at, spent = time.perf_counter(), state.seconds
     for step in range(state.step, recipe.steps):
         pending.append(_step(run, data, optimizer, forward, step))
         done = step + 1

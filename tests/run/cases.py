@@ -9,6 +9,7 @@ from typing import Any
 from nas.report.files import write_report
 from nas.run import search
 from nas.run.running import Listener
+from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial
@@ -74,7 +75,7 @@ def finish(
     warm_start: str | None = None,
 ) -> SearchRecord:
     """Starts a search and runs it to its short report."""
-    record = search.start(spec, place, warm_start=warm_start)
+    record = submit(spec, place, warm_start=warm_start)
     return search.run(record.id, place, reporter=short_report, listener=listener)
 
 

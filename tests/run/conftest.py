@@ -9,6 +9,7 @@ import torch
 
 from nas.run import running, search
 from nas.run.running import Update
+from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.spec import SearchSpec
 from nas.store.sql import SqlStore
@@ -36,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "Projector", no_projector)
-        record = search.start(spec, place)
+        record = submit(spec, place)
         search.run(record.id, place, reporter=full_report, listener=updates.append)
     torch.set_num_threads(before)
     return Finished(record.id, spec, place, tuple(updates))

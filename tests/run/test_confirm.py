@@ -7,8 +7,9 @@ import pytest
 
 from nas.errors import SearchStateError
 from nas.report.confirmation import Standing
-from nas.run import confirm, running, search
+from nas.run import confirm, running
 from nas.run.running import Update
+from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
 from nas.search.spec import SearchSpec
@@ -120,7 +121,7 @@ def test_the_report_says_what_follows(confirmed: tuple[Workspace, str]) -> None:
 
 
 def test_an_unfinished_search_is_refused(place: Workspace) -> None:
-    record = search.start(request(), place)
+    record = submit(request(), place)
     with pytest.raises(SearchStateError, match=f"nas search --resume {record.id}"):
         confirm.confirm(record.id, place, reporter=short_report)
     assert SqlStore(place.record_url).get(record.id).attempt == 0

@@ -7,9 +7,10 @@ import pytest
 from mlflow import MlflowClient
 
 from nas.cli.maintenance import rebuild
-from nas.run import projector, search
+from nas.run import projector
 from nas.run.lease import holder, holder_alive
 from nas.run.projector import Projector
+from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.store.mlflow import default_tracking_uri
 from nas.store.sql import SqlStore
@@ -74,7 +75,7 @@ def dead_holder() -> str:
 def test_one_that_takes_too_long_is_left_for_later(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = search.start(SPEC, place)
+    record = submit(SPEC, place)
     monkeypatch.setattr(projector, "GRACE_SECONDS", 0.001)
     with Projector(place, record.id) as slow:
         pass
@@ -84,7 +85,7 @@ def test_one_that_takes_too_long_is_left_for_later(
 
 @pytest.mark.slow
 def test_it_ends_with_a_search_that_is_killed(place: Workspace) -> None:
-    record = search.start(request(budget={"trials": 1000}), place)
+    record = submit(request(budget={"trials": 1000}), place)
     with command(place, "search", "--resume", record.id) as searching:
         searching.until(
             lambda: any(

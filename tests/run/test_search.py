@@ -1,6 +1,7 @@
 """A whole search on digits, its budgets, its failures and what stands in the record after it."""
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from nas.run import search
 from nas.run.evaluate import Evaluator
 from nas.run.executor import LocalExecutor
 from nas.run.running import EvaluationBroken, Update
+from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
 from nas.search.trial import Measurement, Proposal, Trial
@@ -65,12 +67,26 @@ class TestUndisturbed:
         assert finished.store.front(finished.id) == tuple(("search", t.index) for t in members)
         assert members
 
+    def test_the_front_is_in_the_record_while_the_search_goes_on(self, finished: Finished) -> None:
+        events = finished.store.events(finished.id)
+        updates = [event for event in events if event.kind == "pareto.updated"]
+        scored = [event for event in events if event.kind == "trial"]
+        assert updates[0].sequence < scored[finished.spec.batch].sequence
+        for update in updates:
+            before = sum(event.sequence < update.sequence for event in scored)
+            trials = finished.store.trials(finished.id, "search", limit=min(before, 20))
+            members = ParetoFront.of(trials, finished.spec.parsed_objectives).members
+            assert update.data["members"] == [["search", trial.index] for trial in members]
+        fronts = [update.data["members"] for update in updates]
+        assert all(one != other for one, other in itertools.pairwise(fronts))
+
     def test_the_report_is_there_with_its_digests(self, finished: Finished) -> None:
         artifacts = finished.store.artifacts(finished.id)
-        assert set(artifacts) == {"pareto.html", "pareto.json", "trials.parquet"}
+        report = {"pareto.html", "pareto.json", "trials.parquet"}
+        assert set(artifacts) == {*report, "supernet.safetensors"}
         for artifact in artifacts.values():
             path = Path(artifact.uri)
-            assert path.parent == finished.place.report(finished.id)
+            assert (path.parent == finished.place.report(finished.id)) == (artifact.name in report)
             assert hashlib.sha256(path.read_bytes()).hexdigest() == artifact.digest
         shown = json.loads(Path(artifacts["pareto.json"].uri).read_text())
         assert shown["search"] == finished.id
@@ -130,7 +146,7 @@ def test_a_failing_architecture_is_recorded_and_the_search_goes_on(
 def test_a_machine_where_all_fails_stops_the_search_and_a_mended_one_resumes_it(
     finished: Finished, place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = search.start(finished.spec, place)
+    record = submit(finished.spec, place)
     with monkeypatch.context() as patch:
         breaking(patch, lambda _: True)
         with pytest.raises(EvaluationBroken, match="no kernel for this shape"):
@@ -145,7 +161,7 @@ def test_a_machine_where_all_fails_stops_the_search_and_a_mended_one_resumes_it(
 
 def test_a_supernet_that_diverges_is_said(place: Workspace) -> None:
     spec = request(supernet={**RECIPE, "learning_rate": 1e30, "warmup_steps": 0})
-    record = search.start(spec, place)
+    record = submit(spec, place)
     with pytest.raises(TrainingDiverged):
         search.run(record.id, place, reporter=short_report)
     stopped = store_of(place).get(record.id)
@@ -173,7 +189,7 @@ class TestBudgets:
     def test_time_left_counts_what_earlier_runs_used(
         self, place: Workspace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        record = search.start(request(budget={"trials": 20, "wall_hours": 100.0}), place)
+        record = submit(request(budget={"trials": 20, "wall_hours": 100.0}), place)
         with monkeypatch.context() as patch:
             patch.setattr(LocalExecutor, "evaluate", interrupted)
             with pytest.raises(KeyboardInterrupt):
@@ -250,7 +266,7 @@ class TestWarmStart:
         self, place: Workspace
     ) -> None:
         with pytest.raises(SearchNotFound):
-            search.start(request(), place, warm_start="01NOTTHERE")
+            submit(request(), place, warm_start="01NOTTHERE")
         assert store_of(place).searches() == []
 
     def test_what_the_earlier_search_adds_later_changes_nothing(
@@ -263,7 +279,7 @@ class TestWarmStart:
         # 3 is still being evaluated when the warm starts begin.
         for index in (0, 1, 2, 4):
             store.add_trial(lease, earlier[index])
-        records = [search.start(request(seed=9), place, warm_start=started.id) for _ in range(2)]
+        records = [submit(request(seed=9), place, warm_start=started.id) for _ in range(2)]
         search.run(records[0].id, place, reporter=short_report)
         for index in (3, *range(5, 20)):
             store.add_trial(lease, earlier[index])
@@ -280,7 +296,7 @@ class TestInterrupted:
             if (update.phase, update.done) == ("search", at):
                 raise KeyboardInterrupt
 
-        record = search.start(finished.spec, place)
+        record = submit(finished.spec, place)
         with pytest.raises(KeyboardInterrupt):
             search.run(record.id, place, reporter=short_report, listener=stop)
         left = store_of(place).get(record.id)
@@ -290,14 +306,14 @@ class TestInterrupted:
         assert outcome(place, record.id) == outcome(finished.place, finished.id)
 
     def test_a_live_run_is_left_alone(self, place: Workspace) -> None:
-        record = search.start(request(), place)
+        record = submit(request(), place)
         store_of(place).acquire(record.id, "elsewhere:1:1", 60)
         with pytest.raises(LeaseLost, match="elsewhere:1:1"):
             search.run(record.id, place, reporter=short_report)
         assert store_of(place).get(record.id).state == "queued"
 
     def test_one_that_was_taken_over_writes_no_more(self, place: Workspace) -> None:
-        record = search.start(request(), place)
+        record = submit(request(), place)
         store = store_of(place)
 
         def steal(update: Update) -> None:
@@ -311,7 +327,7 @@ class TestInterrupted:
         assert store.count(record.id) == 3
 
     def test_a_cancelled_one_stays_cancelled(self, place: Workspace) -> None:
-        record = search.start(request(), place)
+        record = submit(request(), place)
         store = store_of(place)
         lease = store.acquire(record.id, "test:1:1", 60)
         store.set_state(lease, "cancelled")

@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from nas import catalog
 from nas.errors import DataError, SpecError
+from nas.search.spec import load_spec
 from nas.space.task_shape import TaskShape
 from nas.task.image_classification import IMAGE_FOLDER, ImageFolderOptions
 from nas.task.image_folder import class_folders, image_files, read_images
@@ -64,6 +66,23 @@ class TestImageFolder(TaskConformance):
         options = ImageFolderOptions(path="mine", side=8, validation=0.3)
         assert IMAGE_FOLDER.shape(options) == TaskShape(8, 3, 3)
         assert IMAGE_FOLDER.load(options, root).split_digest == data.split_digest
+
+    def test_a_request_keeps_the_classes_it_was_made_with(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NAS_DATA_DIR", str(tmp_path))
+        fill(tmp_path / "mine")
+        task = {"name": "image_folder", "path": "mine", "side": 8}
+        spec = load_spec({"name": "x", "task": task, "space": "digits_tiny"})
+        assert spec.task.options["classes"] == ["class_0", "class_1", "class_2"]
+        (tmp_path / "mine").rename(tmp_path / "away")
+        recorded = load_spec(spec.to_json())
+        assert recorded == spec
+        assert recorded.task_shape == TaskShape(8, 3, 3)
+        fill(tmp_path / "mine", classes=4)
+        options = recorded.task.configured(catalog.TASKS, "task")
+        with pytest.raises(DataError, match=r"class_2, class_3; wanted: class_0, class_1, class_2"):
+            IMAGE_FOLDER.load(options, tmp_path)
 
     def test_the_options_say_whether_flips_are_safe(self, options: ImageFolderOptions) -> None:
         assert not IMAGE_FOLDER.flips_safe(options)

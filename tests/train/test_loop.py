@@ -153,7 +153,7 @@ def test_a_disk_that_fills_leaves_the_previous_checkpoint(
         patched.setattr(fault, full_disk)
         with pytest.raises(CheckpointError, match=r"No space left.*previous one is untouched"):
             finish(run)
-    assert [each.name for each in tmp_path.iterdir()] == ["supernet.safetensors"]
+    assert {each.name for each in tmp_path.iterdir()} == {"supernet.safetensors", "supernet.lock"}
     assert supernet_file(tmp_path).read_bytes() == before
     assert finish(train_supernet(spec, data, tmp_path, "cpu"))[-1].step == 30
 
@@ -175,17 +175,66 @@ def test_a_write_cut_short_by_the_system_leaves_nothing(tmp_path: Path) -> None:
 def test_what_a_killed_write_left_is_removed(data: ImageData, tmp_path: Path) -> None:
     (tmp_path / ".supernet.safetensors.0123").write_bytes(b"half")
     finish(train_supernet(request(), data, tmp_path, "cpu"))
-    assert [each.name for each in tmp_path.iterdir()] == ["supernet.safetensors"]
+    left = {each.name for each in tmp_path.iterdir()}
+    assert left == {"supernet.safetensors", "supernet.lock"}
 
 
-def test_no_file_is_open_between_reports(data: ImageData, tmp_path: Path) -> None:
+def test_one_run_at_a_time_trains_into_a_file(
+    data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.train.loop.WAIT_SECONDS", 0.0)
+    spec = request()
+    whole = finish(train_supernet(spec, data, tmp_path / "whole", "cpu"))
+    first = train_supernet(spec, data, tmp_path / "shared", "cpu")
+    second = train_supernet(spec, data, tmp_path / "shared", "cpu")
+    assert next(first).step == 10
+    seen = next(second)
+    assert (seen.step, seen.steps, seen.waiting) == (0, 30, "another process trains it")
+    assert [next(first).saved for _ in range(1)] == [True]
+    assert next(second).step == 17
+    # The first is given up between two checkpoints; the second goes on from the last one.
+    assert next(first).step == 20
+    first.close()
+    rest = finish(second)
+    assert not any(report.waiting for report in rest)
+    assert curve(rest) == {step: curve(whole)[step] for step in (20, 30)}
+    networks = [load_supernet(spec, tmp_path / each, "cpu") for each in ("whole", "shared")]
+    assert same_weights(*networks)
+
+
+def test_who_waited_finds_it_trained(
+    data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.train.loop.WAIT_SECONDS", 0.0)
+    first, second = (train_supernet(request(), data, tmp_path, "cpu") for _ in range(2))
+    next(first)
+    assert next(second).waiting
+    last = finish(first)[-1]
+    written = supernet_file(tmp_path).stat()
+    assert finish(second) == [last]
+    assert supernet_file(tmp_path).stat() == written
+
+
+def test_where_nothing_can_be_locked_training_goes_on(
+    data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    assert finish(train_supernet(request(), data, tmp_path, "cpu"))[-1].step == 30
+
+
+def test_no_checkpoint_is_open_between_reports(data: ImageData, tmp_path: Path) -> None:
     leave_at_save(train_supernet(request(), data, tmp_path, "cpu"))
     for _ in train_supernet(request(), data, tmp_path, "cpu"):
         maps = Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else ""
         handles = Path("/proc/self/fd")
         opened = [str(each.resolve()) for each in handles.iterdir()] if handles.exists() else []
         assert str(tmp_path) not in maps
-        assert not [each for each in opened if each.startswith(str(tmp_path))]
+        assert {each for each in opened if each.startswith(str(tmp_path))} <= {
+            str(tmp_path / "supernet.lock")
+        }
 
 
 # -- learning --------------------------------------------------------------------------------------
@@ -237,6 +286,7 @@ def test_a_network_alone_resumes_and_learns(data: ImageData, tmp_path: Path) -> 
     given: dict[str, Any] = {"seed": 3, "device": "cpu"}
     run = train_standalone(architecture, spec, data, folder=tmp_path / "cut", **given)
     assert leave_at_save(run).step == 100
+    run.close()
     for folder in ("cut", "whole"):
         finish(train_standalone(architecture, spec, data, folder=tmp_path / folder, **given))
         assert standalone_file(tmp_path / folder, architecture, 3).exists()
