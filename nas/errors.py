@@ -1,12 +1,17 @@
 """What can go wrong, each error ours and also the builtin a caller expects."""
 
 
+def writable(text: str) -> str:
+    """The text as UTF-8 can hold it: bytes of a file name that are none are written as escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class EtnasError(Exception):
     """Base of every error that etnas raises on purpose; its text is one complete message."""
 
     def __str__(self) -> str:
         # KeyError prints the repr of its argument; a message is for people.
-        return str(self.args[0]) if self.args else ""
+        return writable(str(self.args[0])) if self.args else ""
 
 
 class SpecError(EtnasError, ValueError):

@@ -15,7 +15,8 @@ from nas import catalog
 from nas.cli.app import app
 from nas.model.supernet import Supernet
 from nas.search.spec import load_spec
-from nas.space.loader import load_space, parse_yaml, space_names
+from nas.space.loader import load_space, space_names
+from nas.space.reading import parse_yaml
 from nas.space.task_shape import TaskShape
 
 ROOT = Path(__file__).parents[1]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.metadata
+import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,6 +21,7 @@ from nas.errors import (
     EtnasError,
     NothingFeasible,
     SearchStateError,
+    SpecError,
     TrainingDiverged,
 )
 
@@ -53,13 +58,31 @@ def main() -> None:
         entry.load()(app)
     # A batch system's SIGTERM ends a search as cleanly as a person's Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        # A sign that the terminal's encoding lacks must not end a command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    code = run(sys.argv[1:])
+    _flush()
+    sys.exit(code)
+
+
+def _flush() -> None:
+    """Writes out what is left; a reader that has gone away is told nothing, and no traceback is."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and gives its exit code; what a person can mend is one line on stderr."""
     try:
+        _check_encoding(arguments)
         code = app(list(arguments), prog_name="nas", standalone_mode=False)
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
@@ -72,10 +95,13 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _fail(error, f"this needs {package}, which is not installed: pip install 'etnas[engine]'")
         return WRONG_INPUT
+    except BrokenPipeError:
+        # Who read the output has gone away, as `| head` does.
+        return FAILED
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EIO):
             raise
-        _fail(error, f"{error.filename}: {error.strerror}")
+        _fail(error, f"{error.filename or 'output'}: {error.strerror}")
         return FAILED
     except Exception as error:
         # What click says of wrong options and arguments; anything else is a fault of ours.
@@ -84,6 +110,12 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _fail(error, said())
         return WRONG_INPUT
+
+
+def _check_encoding(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if argument != argument.encode(errors="replace").decode():
+            raise SpecError(f"argument {argument!a}: not text in this terminal's encoding")
 
 
 def _code(error: EtnasError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,10 @@ TITLES = {
 
 
 class Bars:
-    """A listener that draws bars on a terminal, and a line at each phase's end elsewhere."""
+    """A listener that draws bars on a terminal, and a line at each phase's end elsewhere.
+
+    A terminal or pipe that goes away does not end the search.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -54,7 +58,8 @@ class Bars:
         )
 
     def __enter__(self) -> Bars:
-        self.progress.start()
+        with suppress(OSError):
+            self.progress.start()
         return self
 
     def __exit__(
@@ -63,11 +68,16 @@ class Bars:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.progress.stop()
-        self._line()
+        with suppress(OSError):
+            self.progress.stop()
+            self._line()
 
     def __call__(self, update: Update) -> None:
         """Moves the phase's bar."""
+        with suppress(OSError):
+            self._show(update)
+
+    def _show(self, update: Update) -> None:
         if update.total == 0:
             return
         if self.last is not None and self.last.phase != update.phase:

@@ -58,7 +58,14 @@ def pareto_json(summary: Summary, search_id: str, extra: Mapping[str, Any]) -> s
 
 
 def write_atomically(path: Path, data: bytes) -> Path:
-    """Replaces a file in one step, after its bytes are on the disk."""
+    """Replaces a file in one step, after its bytes are on the disk; a link keeps its place.
+
+    What is no file, as `/dev/stdout`, is written to.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return path
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:

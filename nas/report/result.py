@@ -98,13 +98,13 @@ def find_search(search_id: str, home: str | Path | None = None) -> SearchRecord:
 
 def opened(place: Workspace, search_id: str) -> SqlStore:
     """The record to look a search up in; raises `SearchNotFound` rather than make a new one."""
-    file = place.record_url.removeprefix("sqlite:///")
-    if file != place.record_url and not Path(file).exists():
+    store = SqlStore(place.record_url)
+    if store.file is not None and not store.file.exists():
         raise SearchNotFound(
-            f"no search {search_id!r}: there is no record {file}; --home or NAS_HOME names the "
-            "folder of another one"
+            f"no search {search_id!r}: there is no record {store.file}; --home or NAS_HOME names "
+            "the folder of another one"
         )
-    return SqlStore(place.record_url)
+    return store
 
 
 def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:

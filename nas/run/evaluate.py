@@ -125,7 +125,7 @@ class Evaluator:
     @cached_property
     def supernet(self) -> Supernet:
         """The trained supernet, in evaluation mode."""
-        return load_supernet(self.spec, self.setup.supernet, self.device)
+        return load_supernet(self.spec, self.setup.supernet, self.device, self.data)
 
     def _score(self, forward: Callable[..., Tensor], chosen: LabelledImages) -> Scores:
         size = self.spec.evaluation.batch_size

@@ -16,7 +16,8 @@ from nas.errors import SpecError
 from nas.registry import Registry, nearest
 from nas.search.objective import Constraint, Metric, Objective
 from nas.search.workload import Positive, Whole, Workload
-from nas.space.loader import explain, load_space, parse_yaml, read_yaml
+from nas.space.loader import explain, load_space
+from nas.space.reading import parse_yaml, read_yaml
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
 
@@ -111,7 +112,7 @@ class SupernetRecipe(TrainingRecipe):
 class Evaluation(_Request):
     """On what candidates are scored: the first `images` of the held-out split, the same for all."""
 
-    images: Positive | None = None
+    images: Annotated[Whole, Field(ge=2)] | None = None
     batch_size: Positive = 250
 
 

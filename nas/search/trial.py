@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from nas.errors import writable
 from nas.space.architecture import Architecture
 
 TrialRole = Literal["search", "random", "homogeneous", "matched", "confirmed"]
@@ -40,7 +41,7 @@ class Measurement:
     @classmethod
     def failed(cls, reason: str, seconds: float = 0.0) -> Measurement:
         """No metrics, and why."""
-        return cls({}, "failed", reason, seconds)
+        return cls({}, "failed", writable(reason), seconds)
 
 
 @dataclass(frozen=True)

@@ -183,8 +183,18 @@ class Database:
         """The URL without its password."""
         try:
             return sql.make_url(self._url).render_as_string(hide_password=True)
-        except exc.ArgumentError:
+        except (exc.ArgumentError, ValueError):
             return "(not a URL)"
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite database; None where it is none."""
+        try:
+            url = sql.make_url(self._url)
+        except (exc.ArgumentError, ValueError):
+            return None
+        named = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        return Path(url.database or "") if named else None
 
     def close(self) -> None:
         """Closes all connections; the next call opens them again."""
@@ -219,13 +229,15 @@ class Database:
             options: dict[str, Any] = {"pool_pre_ping": True}
             if url.get_backend_name() == "sqlite":
                 options = {"connect_args": {"timeout": self._busy_seconds}}
-                if url.database and not url.database.startswith("file:"):
-                    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+                file = self.file
+                if file is None:
+                    raise self._unavailable("a database in memory is gone with its process")
+                file.parent.mkdir(parents=True, exist_ok=True)
             serializer = partial(json.dumps, allow_nan=False)
             engine = sql.create_engine(url, json_serializer=serializer, **options)
         except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
             raise self._unavailable(f"{error}; install the driver that the URL names") from error
-        except exc.ArgumentError as error:
+        except (exc.ArgumentError, ValueError) as error:
             wanted = "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
             raise self._unavailable(f"no usable database URL; {wanted} is expected") from error
         except OSError as error:

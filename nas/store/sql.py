@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, get_args
 
 import sqlalchemy as sql
@@ -62,6 +63,11 @@ class SqlStore:
     def location(self) -> str:
         """The URL without its password."""
         return self._database.location
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite record; None where it is none."""
+        return self._database.file
 
     def close(self) -> None:
         """Closes all connections; the next call opens them again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nas.errors import DataError
+from nas.errors import DataError, SpecError
 from nas.search.objective import Metric
 from nas.space.task_shape import TaskShape
 from nas.task.image_folder import LAYOUT, SUFFIXES, class_folders, image_files, read_images
@@ -232,7 +233,13 @@ class ImageFolder(_ImageClassification):
             count = round(options.test * len(pool))
             pool, test = _set_aside(pool.images, pool.labels, count)
         else:
-            test = self._test_folder(root / options.test_path, names, options.side)
+            other = root / options.test_path
+            if other.resolve() == folder.resolve():
+                raise SpecError(
+                    f"task.test_path: {options.test_path} is the folder of the training images; "
+                    "name another one, or leave it out and give test (a fraction)"
+                )
+            test = self._test_folder(other, names, options.side)
         count = round(options.validation * len(pool))
         return _held_out(pool, names, count, options, partial(_resized, test, options.side))
 
@@ -280,7 +287,15 @@ def _held_out(
         for chosen in (list(split.kept), list(split.held))
     )
     mean, std = _statistics(train.images)
-    return ImageData(train, valid, classes, mean, std, split_digest(split.held, labels), read_test)
+    digest = _digest(pool, classes, split_digest(split.held, labels))
+    return ImageData(train, valid, classes, mean, std, digest, read_test)
+
+
+def _digest(pool: LabelledImages, classes: tuple[str, ...], split: str) -> str:
+    """SHA-256 of class names, images as they were read, and the split with its labels."""
+    content = hashlib.sha256(json.dumps([classes, split, list(pool.images.shape)]).encode())
+    content.update(memoryview(pool.images.contiguous().numpy()))
+    return content.hexdigest()
 
 
 def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ class ImageData:
 
     `valid` stands in a fixed order whose every prefix has the classes in proportion. `mean` and
     `std` (C,) float32 are of the training images alone, in units of 255 grey levels, a std of 0
-    replaced by one level. `split_digest` tells one validation split from another.
+    replaced by one level. `digest` tells these images, classes and split from any others.
     """
 
     train: LabelledImages
@@ -56,14 +56,14 @@ class ImageData:
     classes: tuple[str, ...]
     mean: Tensor
     std: Tensor
-    split_digest: str
+    digest: str
     read_test: Callable[[], LabelledImages]
 
     def to(self, device: torch.device | str) -> ImageData:
         """The same with training and validation images, mean and std on another device."""
         train, valid = self.train.to(device), self.valid.to(device)
         mean, std = self.mean.to(device), self.std.to(device)
-        return ImageData(train, valid, self.classes, mean, std, self.split_digest, self.read_test)
+        return ImageData(train, valid, self.classes, mean, std, self.digest, self.read_test)
 
     def batch(self, step: int, batch_size: int, seed: int) -> Tensor:
         """Positions (batch_size,) int64 in `train` at a step: no state, so a resumed run agrees."""

@@ -150,10 +150,14 @@ def read_state(file: Path, identity: Mapping[str, str]) -> State:
         if version != FORMAT:
             raise CheckpointError(f"{file}: checkpoint format {version}, {FORMAT} is readable")
         state = State(**{**described, "history": tuple(described["history"])})
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        if not (isinstance(state.identity, dict) and isinstance(state.step, int)):
+            raise TypeError(f"identity {state.identity!r}, step {state.step!r}")
+    except (OSError, SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{file}: not readable as a checkpoint: {error!r}") from error
+        raise CheckpointError(
+            f"{file}: not readable as a checkpoint: {error!r}; move it away to train anew"
+        ) from error
     for name, expected in identity.items():
         found = state.identity.get(name)
         if found != expected:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -84,7 +84,7 @@ class Run:
     limit: float | None = None
 
 
-def train(run: Run, device: torch.device | str) -> Iterator[Progress]:
+def train(run: Run, device: torch.device | str) -> Generator[Progress]:
     """Trains, or goes on where the checkpoint stands; reports every 10 steps and when it saved.
 
     Every draw is a function of (seed, step), so a resumed run has the losses and, on a CPU with as

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def train_standalone(
     seed: int,
     folder: Path,
     device: torch.device | str,
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Trains one network by the spec's stand-alone recipe, or goes on; finished ones are left.
 
     Raises:
@@ -44,7 +44,7 @@ def train_standalone(
         recipe=spec.standalone,
         seed=seed,
         file=standalone_file(folder, architecture, seed),
-        identity={**identity, "validation split": data.split_digest},
+        identity={**identity, "data digest": data.digest},
         params=PARAMS.of(architecture, spec.task_shape),
     )
     yield from train(run, device)

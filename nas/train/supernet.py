@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def train_supernet(
     device: torch.device | str,
     *,
     limit: float | None = None,
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Trains the spec's supernet into `folder`, or goes on there; finished ones are left as found.
 
     After `limit` seconds (None: none) the training ends where it stands, and counts as finished.
@@ -51,7 +51,7 @@ def train_supernet(
         recipe=recipe,
         seed=spec.seed,
         file=supernet_file(folder),
-        identity={**_identity(spec), "validation split": data.split_digest},
+        identity={**_identity(spec), "data digest": data.digest},
         params=PARAMS.bound(spec.search_space, spec.task_shape, "largest"),
         watch=RankStability(spec, data, device) if recipe.stability else None,
         limit=limit,
@@ -59,10 +59,16 @@ def train_supernet(
     yield from train(run, device)
 
 
-def load_supernet(spec: SearchSpec, folder: Path, device: torch.device | str) -> Supernet:
-    """The finished supernet in eval mode; raises `CheckpointError` where there is none."""
+def load_supernet(
+    spec: SearchSpec, folder: Path, device: torch.device | str, data: ImageData | None = None
+) -> Supernet:
+    """The finished supernet in eval mode.
+
+    Raises `CheckpointError` where there is none, or one that learnt from other data than `data`.
+    """
     supernet = _empty(spec)
-    checkpoint.read_weights(supernet_file(folder), _identity(spec), supernet)
+    learnt_from = {"data digest": data.digest} if data is not None else {}
+    checkpoint.read_weights(supernet_file(folder), _identity(spec) | learnt_from, supernet)
     return supernet.to(device).eval()
 
 

@@ -15,14 +15,11 @@ from nas.errors import SpecError, UnknownName
 from nas.operators.declaration import Choice
 from nas.space.blueprint import tokens
 from nas.space.loader import (
-    MAX_LEVELS,
-    MAX_NODES,
     load_space,
-    parse_yaml,
-    read_yaml,
     space_names,
     space_schema,
 )
+from nas.space.reading import read_yaml
 from nas.space.task_shape import TaskShape
 from tests.space.spaces import FOLDER, GIVEN, LAYERS, SHIPPED, small
 
@@ -225,53 +222,6 @@ class TestBadSpaces:
             load_space(path)
 
 
-class TestYaml:
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("a: &x [1]\nb: *x", r"aliases are not allowed \(line 2\)"),
-            ("a: &a {b: *a}", "aliases are not allowed"),
-            ("a: 1\nb: 2\na: 3", r"key 'a' appears twice \(line 3\)"),
-            ("a: {b: 1, b: 2}", "key 'b' appears twice"),
-            ("- a\n" * (MAX_NODES + 1), f"more than {MAX_NODES} nodes"),
-            ("[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1), f"or {MAX_LEVELS} levels"),
-            ("[" * 100_000, f"or {MAX_LEVELS} levels"),
-            ("{a: " * 1_000 + "1" + "}" * 1_000, f"or {MAX_LEVELS} levels"),
-            ("a: [1", "line 1"),
-            ("a: 1\n---\nb: 1", "expected a single document"),
-            ("a\0b", "special characters are not allowed"),
-            ("? [a]\n: 1", "unhashable key"),
-            ("!!map [a]", "expected a mapping node"),
-            ("!!python/object/apply:os.system [ls]", "could not determine a constructor"),
-            ("1" * 5_000, "5000 digits"),
-            ("2024-13-45", "month must be in"),
-        ],
-    )
-    def test_what_is_refused(self, text: str, message: str) -> None:
-        with pytest.raises(SpecError, match=rf"^here: not usable YAML: [\s\S]*{message}"):
-            parse_yaml(text, "here")
-
-    def test_what_is_just_allowed(self) -> None:
-        assert len(parse_yaml("- a\n" * (MAX_NODES - 1), "here")) == MAX_NODES - 1
-        assert parse_yaml("[" * MAX_LEVELS + "]" * MAX_LEVELS, "here")
-
-    @pytest.mark.parametrize(
-        ("text", "value"), [("5e7", 5e7), ("1e-3", 1e-3), ("1.5e-3", 1.5e-3), ("2E+4", 2e4)]
-    )
-    def test_scientific_notation_is_a_number(self, text: str, value: float) -> None:
-        assert parse_yaml(text, "here") == value
-
-    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(SpecError, match=r"none\.yaml: cannot be read"):
-            load_space(tmp_path / "none.yaml")
-
-    def test_other_bytes_are_refused(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.yaml"
-        path.write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(SpecError, match=r"a\.yaml: cannot be read"):
-            read_yaml(path)
-
-
 class TestLookup:
     def test_the_users_folder_comes_first(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -286,6 +236,11 @@ class TestLookup:
         assert space_names() == tuple(sorted({*SHIPPED, "own"}))
         monkeypatch.delenv("NAS_SEARCH_SPACES")
         assert load_space("digits_tiny") == shipped
+
+    @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+    def test_what_no_file_can_be_called_is_unknown(self, name: str) -> None:
+        with pytest.raises(UnknownName, match="space: unknown name"):
+            load_space(name)
 
     def test_an_unknown_name_lists_its_neighbours(self) -> None:
         with pytest.raises(UnknownName, match=r"'cifar_10'; did you mean 'cifar10'.* mixformer"):

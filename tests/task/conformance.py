@@ -84,7 +84,7 @@ class TaskConformance:
         self, task: Task, options: BaseModel, root: Path, data: ImageData
     ) -> None:
         again = task.load(options, root)
-        assert again.split_digest == data.split_digest
+        assert again.digest == data.digest
         for one, other in ((again.train, data.train), (again.valid, data.valid)):
             assert torch.equal(one.images, other.images)
             assert torch.equal(one.labels, other.labels)
@@ -94,7 +94,7 @@ class TaskConformance:
         self, task: Task, options: BaseModel, root: Path, data: ImageData
     ) -> None:
         other = task.load(options.model_copy(update={"split_seed": 1}), root)
-        assert other.split_digest != data.split_digest
+        assert other.digest != data.digest
         assert len(other.valid) == len(data.valid)
         assert torch.equal(other.test().images, data.test().images)
 
@@ -140,5 +140,5 @@ class TaskConformance:
 
     def test_data_can_be_sent_to_another_process(self, data: ImageData) -> None:
         sent: ImageData = pickle.loads(pickle.dumps(data))
-        assert sent.split_digest == data.split_digest
+        assert sent.digest == data.digest
         assert torch.equal(sent.test().images, data.test().images)

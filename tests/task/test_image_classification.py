@@ -203,7 +203,7 @@ def test_a_broken_file_is_named_and_prepare_repairs_it(
     assert "nas data prepare cifar10" in str(caught.value)
     assert isinstance(caught.value, FileNotFoundError)
     CIFAR10.prepare(SMALL, tmp_path)
-    assert CIFAR10.load(SMALL, tmp_path).split_digest == whole.split_digest
+    assert CIFAR10.load(SMALL, tmp_path).digest == whole.digest
 
 
 def test_prepare_without_a_network_says_what_it_wants(archive: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class TestImageFolder(TaskConformance):
         monkeypatch.setenv("NAS_DATA_DIR", str(root))
         options = ImageFolderOptions(path="mine", side=8, validation=0.3)
         assert IMAGE_FOLDER.shape(options) == TaskShape(8, 3, 3)
-        assert IMAGE_FOLDER.load(options, root).split_digest == data.split_digest
+        assert IMAGE_FOLDER.load(options, root).digest == data.digest
 
     def test_a_request_keeps_the_classes_it_was_made_with(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -118,8 +118,8 @@ def test_another_run_s_checkpoint_is_refused(data: ImageData, tmp_path: Path) ->
     for other in (request({"learning_rate": 0.1}), request(seed=1), request(space="digits_tiny")):
         with pytest.raises(CheckpointError, match="another run: its supernet digest"):
             finish(train_supernet(other, data, tmp_path, "cpu"))
-    split = {**data.__dict__, "split_digest": "0" * 64}
-    with pytest.raises(CheckpointError, match="validation split"):
+    split = {**data.__dict__, "digest": "0" * 64}
+    with pytest.raises(CheckpointError, match="data digest"):
         finish(train_supernet(request(), ImageData(**split), tmp_path, "cpu"))
     assert supernet_file(tmp_path).read_bytes() == before
 
