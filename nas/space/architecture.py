@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +45,7 @@ class Layer:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.attention, self.heads, self.head_width, self.ffn_width, self.ffn))
+        return hash(_values(self))
 
     def __hash__(self) -> int:
         return self._hash
@@ -52,6 +53,9 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         # Hashes of names differ between processes, so the kept one stays behind.
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}
+
+
+_values = operator.attrgetter(*(each.name for each in dataclasses.fields(Layer)))
 
 
 @dataclasses.dataclass(frozen=True)
