@@ -25,7 +25,7 @@ from nas.report.evidence import (
     Summary,
     Verdict,
 )
-from nas.report.statistics import kendall_tau, standard_deviation
+from nas.report.statistics import standard_deviation
 from nas.search.objective import Metric, Objective
 from nas.search.pareto import (
     ParetoFront,
@@ -35,6 +35,7 @@ from nas.search.pareto import (
     reference_point,
     scored,
 )
+from nas.search.rank_correlation import kendall_tau
 from nas.search.spec import SearchSpec
 from nas.search.trial import ROLES, Trial
 
