@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from nas.errors import SpecError
 from nas.registry import Registry, nearest
 from nas.search.objective import Constraint, Metric, Objective
 from nas.search.workload import Positive, Whole, Workload
+from nas.space.digest import digest
 from nas.space.loader import explain, load_space, parse_yaml, read_yaml
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
@@ -314,8 +313,7 @@ class SearchSpec(_Request):
         if self.supernet.stability is not None:
             # These images say when the training may stop.
             content["images"] = self.evaluation.images
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(content)
 
 
 def load_spec(

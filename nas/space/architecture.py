@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import operator
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from nas.errors import SpecError
 from nas.operators.declaration import Choice
 from nas.operators.ffn.mlp import ACTIVATIONS
 from nas.registry import nearest
+from nas.space.digest import digest
 from nas.space.dimension import (
     ATTENTION_SELF,
     DEPTH,
@@ -98,8 +98,7 @@ class Architecture:
     @cached_property
     def id(self) -> str:
         """Digest of the canonical form, equal on every machine: 16 hexadecimal digits."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(self.to_json())
 
     @classmethod
     def from_json(cls, given: Any, where: str = "architecture") -> Architecture:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from nas.errors import SpecError
 from nas.operators.declaration import Choice
 from nas.space.architecture import Architecture, Layer
+from nas.space.digest import digest
 from nas.space.dimension import DEPTH, Dimension, Ratio, dimensions
 
 End = Literal["smallest", "largest"]
@@ -312,9 +311,7 @@ class SearchSpace:
     @cached_property
     def digest(self) -> str:
         """Digest of what is allowed, name left out: 16 hexadecimal digits."""
-        content = {key: value for key, value in self.to_json().items() if key != "name"}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest({key: value for key, value in self.to_json().items() if key != "name"})
 
 
 def _defaults(owner: type, chosen: set[str]) -> tuple[tuple[str, Any], ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from nas.cost.analytic import PARAMS
 from nas.model.network import StandaloneNetwork
 from nas.search.spec import SearchSpec
 from nas.space.architecture import Architecture
+from nas.space.digest import digest
 from nas.task.task import ImageData
 from nas.train import checkpoint
 from nas.train.loop import Forward, Progress, Run, train
@@ -75,10 +74,9 @@ def _identity(architecture: Architecture, spec: SearchSpec, seed: int) -> dict[s
         "task": spec.task.model_dump(mode="json"),
         "recipe": spec.standalone.model_dump(mode="json"),
     }
-    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
     return {
         "architecture": architecture.id,
-        "recipe digest": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "recipe digest": digest(recipe),
         "seed": str(seed),
     }
 
