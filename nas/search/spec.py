@@ -303,17 +303,28 @@ class SearchSpec(_Request):
     @cached_property
     def supernet_digest(self) -> str:
         """Digest of what decides the supernet's weights: space, task, recipe and seed."""
-        options = self.task.configured(catalog.TASKS, "task")
-        content = {
-            "space": self.search_space.digest,
-            "task": {"name": self.task.name, **options.model_dump(mode="json")},
-            "recipe": self.supernet.model_dump(mode="json", exclude={"checkpoint_every"}),
-            "seed": self.seed,
-        }
+        content = self._training(self.supernet)
+        content |= {"space": self.search_space.digest, "seed": self.seed}
         if self.supernet.stability is not None:
             # These images say when the training may stop.
             content["images"] = self.evaluation.images
         return digest(content)
+
+    @cached_property
+    def standalone_digest(self) -> str:
+        """Digest of what decides stand-alone weights, beside architecture and seed."""
+        return digest(self._training(self.standalone))
+
+    def _training(self, recipe: TrainingRecipe) -> dict[str, Any]:
+        """The task and a recipe for a digest: what differs from defaults, which never change.
+
+        So a field that is added later, at its default, leaves every digest as it was.
+        """
+        options = self.task.configured(catalog.TASKS, "task")
+        chosen = options.model_dump(mode="json", exclude_defaults=True)
+        # How often it is saved decides no weight.
+        kept = recipe.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_defaults=True)
+        return {"task": {"name": self.task.name, **chosen}, "recipe": kept}
 
 
 def load_spec(

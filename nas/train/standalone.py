@@ -14,7 +14,6 @@ from nas.cost.analytic import PARAMS
 from nas.model.network import StandaloneNetwork
 from nas.search.spec import SearchSpec
 from nas.space.architecture import Architecture
-from nas.space.digest import digest
 from nas.task.task import ImageData
 from nas.train import checkpoint
 from nas.train.loop import Forward, Progress, Run, train
@@ -70,13 +69,9 @@ def standalone_file(folder: Path, architecture: Architecture, seed: int) -> Path
 
 
 def _identity(architecture: Architecture, spec: SearchSpec, seed: int) -> dict[str, str]:
-    recipe = {
-        "task": spec.task.model_dump(mode="json"),
-        "recipe": spec.standalone.model_dump(mode="json"),
-    }
     return {
         "architecture": architecture.id,
-        "recipe digest": digest(recipe),
+        "recipe digest": spec.standalone_digest,
         "seed": str(seed),
     }
 
