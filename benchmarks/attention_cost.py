@@ -21,7 +21,7 @@ from benchmarks.measuring.pairs import Paired, compare
 from benchmarks.measuring.report import machine, parser, print_table, write
 from nas import catalog
 from nas.model import layers
-from nas.operators.declaration import Choice, Grid
+from nas.operators.declaration import AttentionContext, Choice, Grid
 from nas.space.architecture import Layer
 from nas.space.blueprint import Ends, layer_parts
 from nas.space.dimension import resolve
@@ -29,7 +29,7 @@ from nas.space.dimension import resolve
 SIDE, WIDTH, HEADS, FFN_WIDTH = 16, 96, 6, 192
 HEAD_WIDTHS = (8, 16)
 COMMON = Ends(WIDTH, SIDE**2, SIDE, 0, "layernorm")
-GRID = Grid(SIDE, SIDE)
+CONTEXT = AttentionContext("encoder_self", Grid(SIDE, SIDE))
 Once = Callable[[int], None]
 
 
@@ -55,7 +55,7 @@ class OneLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
         hidden = layers.normalize(x, COMMON.norm, self.own("attention_norm"))
-        x = x + layers.attend(hidden, self.layer, self.own("attention"), GRID)
+        x = x + layers.attend(hidden, self.layer, self.own("attention"), CONTEXT)
         hidden = layers.normalize(x, COMMON.norm, self.own("ffn_norm"))
         return x + layers.feed_forward(hidden, self.layer, "gelu", self.own("ffn"))
 
@@ -72,7 +72,7 @@ class Core(nn.Module):
         """(B, N, 3, H, K) -> (B, H, N, K)."""
         q, k, v = product.permute(2, 0, 3, 1, 4)
         own = self.layer.own("attention")
-        out: Tensor = self.attention.attend(q, k, v, own, self.options, GRID)
+        out: Tensor = self.attention.attend(q, k, v, own, self.options, CONTEXT)
         return out
 
 

@@ -1,4 +1,4 @@
-"""Which tensors may an attention operator be given, and in which dtype does it add them up?"""
+"""Which tensors may an attention operator be given, which keys count, in which dtype are sums?"""
 
 import torch
 from torch import Tensor
@@ -33,6 +33,12 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None) -> Non
         raise ValueError(f"lengths has dtype {lengths.dtype}, expected an integer dtype")
     if bool(((lengths < 0) | (lengths > k.shape[2])).any()):
         raise ValueError(f"lengths is {lengths.tolist()}, expected values in 0..{k.shape[2]}")
+
+
+def padding_of(lengths: Tensor, k: Tensor) -> Tensor:
+    """(B, 1, S, 1) bool, true where a key of k (B, H, S, K) lies at its row's length or beyond."""
+    positions = torch.arange(k.shape[2], device=k.device)
+    return positions[:, None] >= lengths.to(k.device, non_blocking=True)[:, None, None, None]
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:

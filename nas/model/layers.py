@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas import catalog
-from nas.operators.declaration import Grid
+from nas.errors import SpecError
+from nas.operators.declaration import AttentionContext
 from nas.space.architecture import Architecture, Layer
 from nas.space.dimension import resolve
 
@@ -32,19 +33,25 @@ def embed(images: Tensor, architecture: Architecture, own: Tensors) -> Tensor:
     return x.flatten(2).transpose(1, 2).to(own["bias"].dtype)
 
 
-def attend(x: Tensor, layer: Layer, own: Tensors, grid: Grid) -> Tensor:
+def attend(x: Tensor, layer: Layer, own: Tensors, context: AttentionContext) -> Tensor:
     """Multi-head attention of a layer's type over (B, N, D).
 
     The Q, K and V rows are sliced apart, by whole heads, and only then joined for one product, so a
-    row keeps its role at every head count.
+    row keeps its role at every head count. Raises `SpecError` for a type that cannot stand at the
+    context's site.
     """
     attention, options = resolve(layer.attention, catalog.ATTENTIONS)
+    if context.site not in attention.sites:
+        raise SpecError(
+            f"attention {attention.name!r} cannot stand at {context.site}; "
+            f"its sites: {', '.join(sorted(attention.sites))}"
+        )
     inner = layer.heads * layer.head_width
     weight = torch.cat([own[f"{role}_weight"].reshape(inner, -1) for role in "qkv"])
     bias = torch.cat([own[f"{role}_bias"].reshape(inner) for role in "qkv"])
     qkv = functional.linear(x, weight, bias)
     q, k, v = qkv.view(*x.shape[:2], 3, layer.heads, layer.head_width).permute(2, 0, 3, 1, 4)
-    out: Tensor = attention.attend(q, k, v, own, options, grid)
+    out: Tensor = attention.attend(q, k, v, own, options, context)
     out = out.transpose(1, 2).flatten(2)
     return functional.linear(out, own["o_weight"].reshape(-1, inner), own["o_bias"])
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nas.errors import SpecError
 from nas.model import layers
-from nas.operators.declaration import Grid, Parameter
+from nas.operators.declaration import AttentionContext, Grid, Parameter
 from nas.space.architecture import Architecture
 from nas.space.blueprint import Part, blueprint, ends, layer_parts, outer_parts
 from nas.space.task_shape import TaskShape
@@ -161,7 +161,7 @@ class Network(nn.Module):
             for part in outer_parts(architecture, self.shape)
         }
         common = ends(architecture, self.shape)
-        grid = Grid(common.side, common.side, common.leading)
+        context = AttentionContext("encoder_self", Grid(common.side, common.side, common.leading))
         x = layers.embed(images, architecture, own["embedding"])
         if common.leading:
             x = torch.cat([own["class_token"]["token"].expand(len(x), -1, -1), x], dim=1)
@@ -171,7 +171,7 @@ class Network(nn.Module):
         for layer, slots in zip(architecture.layers, self.layers, strict=False):
             w = {part.path: _slices(slots, part.path, part) for part in layer_parts(layer, common)}
             hidden = layers.normalize(x, norm, w["attention_norm"])
-            x = x + layers.attend(hidden, layer, w["attention"], grid)
+            x = x + layers.attend(hidden, layer, w["attention"], context)
             hidden = layers.normalize(x, norm, w["ffn_norm"])
             x = x + layers.feed_forward(hidden, layer, activation, w["ffn"])
         x = layers.normalize(x, norm, own["norm"])

@@ -87,6 +87,25 @@ class Grid:
     leading: int = 0
 
 
+# Tensors have no single truth value, so contexts are not compared.
+@dataclass(frozen=True, eq=False)
+class AttentionContext:
+    """Where attention stands and what it may look at there; the same for all heads of a layer.
+
+    `key_lengths` (B,): the true number of keys of each image or sentence, 0 to S, in an integer
+    tensor; the keys behind them are padding, which may hold anything and changes no output. None
+    means that all keys are true. `norm_length`: the length M in tokens by which a type normalises
+    positions, one number or a tensor (B,), where it is not the true number of tokens: at a decoder
+    it is known before the first step and the same in training (cosFormer).
+    """
+
+    site: Site
+    grid: Grid | None = None
+    """None for sequences."""
+    key_lengths: Any = None
+    norm_length: Any = None
+
+
 class Attention(Protocol):
     """An attention type: declared sizes and costs, and `attend`, which imports torch inside.
 
@@ -112,8 +131,13 @@ class Attention(Protocol):
         """Elements that the core holds at once beside q, k, v and its output."""
         ...
 
-    def attend(self, q: Any, k: Any, v: Any, own: Own, options: Options, grid: Grid) -> Any:
-        """q, k, v (B, H, N, K) -> (B, H, N, K)."""
+    def attend(
+        self, q: Any, k: Any, v: Any, own: Own, options: Options, context: AttentionContext
+    ) -> Any:
+        """q (B, H, N, K), k and v (B, H, S, K) -> (B, H, N, K), at one of the declared sites.
+
+        Honours all of the context: what the type cannot is refused (`SpecError`, `ValueError`).
+        """
         ...
 
 
@@ -155,7 +179,6 @@ class Norm(Protocol):
 
 
 NO_OPTIONS: Mapping[str, Option] = {}
-ALL_SITES: frozenset[Site] = frozenset({"encoder_self", "decoder_self", "cross"})
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from nas.report.evidence import (
     Fidelity,
     MemberConfirmation,
 )
-from nas.report.statistics import Estimate, interval_of_mean, kendall_interval, kendall_tau
+from nas.report.statistics import Estimate, interval_of_mean, kendall_interval
 from nas.search.objective import Metric, Objective
 from nas.search.pareto import scored
+from nas.search.rank_correlation import kendall_tau
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 

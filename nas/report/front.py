@@ -8,10 +8,10 @@ from typing import Any
 
 from nas.report.architecture import Look, layer_line, looks, outline, share_efficient
 from nas.report.evidence import Summary
-from nas.report.summary import control_pools, front_of, is_rival, keeps_constraints
+from nas.report.summary import control_pools, is_rival, keeps_constraints
 from nas.report.table import PREFIXED, quantity
 from nas.search.objective import Metric
-from nas.search.pareto import scored
+from nas.search.pareto import front_of, scored
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 

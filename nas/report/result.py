@@ -14,10 +14,11 @@ from nas.report.evidence import Summary
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame
 from nas.report.page import page
-from nas.report.summary import front_of, summarize
+from nas.report.summary import summarize
 from nas.report.words import words
 from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
+from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial
 from nas.store.sql import SqlStore

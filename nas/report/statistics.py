@@ -1,4 +1,4 @@
-"""How sure is a figure: rank correlation, intervals over seeds, resampling."""
+"""How sure is a figure: intervals over seeds, resampling."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from nas.search.rank_correlation import kendall_tau
 
 CONFIDENCE = 0.95
 
@@ -18,15 +20,6 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
-
-
-def kendall_tau(left: Sequence[float], right: Sequence[float]) -> float | None:
-    """Kendall's tau-b (1945) of two lists; None where one of them is constant or too short."""
-    from scipy import stats  # type: ignore[import-untyped]
-
-    if len(set(left)) < 2 or len(set(right)) < 2:
-        return None
-    return float(stats.kendalltau(left, right).statistic)
 
 
 def kendall_interval(
@@ -58,7 +51,7 @@ def interval_of_mean(values: Sequence[float]) -> Estimate:
     No interval from one value, nor from equal values: a spread of nothing over a few seeds is a
     coincidence of coarse metrics, not certainty.
     """
-    from scipy import stats
+    from scipy import stats  # type: ignore[import-untyped]
 
     n = len(values)
     mean = math.fsum(values) / n

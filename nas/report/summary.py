@@ -25,16 +25,18 @@ from nas.report.evidence import (
     Summary,
     Verdict,
 )
-from nas.report.statistics import kendall_tau, standard_deviation
+from nas.report.statistics import standard_deviation
 from nas.search.objective import Metric, Objective
 from nas.search.pareto import (
     ParetoFront,
+    front_of,
     hypervolume_at,
     ideal_point,
     losses_of,
     reference_point,
     scored,
 )
+from nas.search.rank_correlation import kendall_tau
 from nas.search.spec import SearchSpec
 from nas.search.trial import ROLES, Trial
 
@@ -88,12 +90,6 @@ def summarize(spec: SearchSpec, trials: Sequence[Trial]) -> Summary:
         rankers=_rankers(spec, primary, pools.get("random", [])),
         confirmation=confirmation(spec, primary, trials, attentions),
     )
-
-
-def front_of(spec: SearchSpec, trials: Sequence[Trial]) -> ParetoFront:
-    """The front of the search's own trials; controls are what it is held against."""
-    searched = [trial for trial in trials if trial.role == "search"]
-    return ParetoFront.of(searched, spec.parsed_objectives, spec.parsed_constraints)
 
 
 def keeps_constraints(spec: SearchSpec, trial: Trial) -> bool:

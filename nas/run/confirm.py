@@ -13,7 +13,7 @@ from nas.run.running import Listener, Running, holding, problem_of
 from nas.run.search import Reporter, write_report
 from nas.run.workspace import Workspace
 from nas.search.objective import Constraint
-from nas.search.pareto import ParetoFront
+from nas.search.pareto import front_of
 from nas.search.problem import Problem
 from nas.search.trial import Proposal, Trial
 from nas.space.architecture import Architecture
@@ -62,8 +62,7 @@ def _charge_only(running: Running, phase: str) -> None:
 def shortlist(running: Running) -> list[Trial]:
     """Front members spread evenly along the front, its best-scored one included."""
     spec = running.spec
-    trials = running.store.trials(running.id, "search")
-    front = ParetoFront.of(trials, spec.parsed_objectives, spec.parsed_constraints).members
+    front = front_of(spec, running.store.trials(running.id, "search")).members
     if not front:
         raise SearchStateError(f"search {running.id} has no front: no trial meets the constraints")
     count = min(spec.confirmation.members, len(front))

@@ -19,7 +19,7 @@ from nas.run.lease import Heartbeat
 from nas.run.projector import Projector
 from nas.run.queue import Propose, TrialQueue
 from nas.run.workspace import Workspace
-from nas.search.pareto import ParetoFront
+from nas.search.pareto import front_of
 from nas.search.problem import Problem
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial, TrialRole
@@ -115,10 +115,9 @@ class Running:
         """Hours of wall time that the budget gives, None for no bound."""
         return self.spec.budget.hours(self.spec.executor.workers)
 
-    def note_front(self, searched: Sequence[Trial]) -> None:
+    def note_front(self, trials: Sequence[Trial]) -> None:
         """Says in the record which of the searched trials are Pareto-optimal, where that is new."""
-        spec = self.spec
-        front = ParetoFront.of(searched, spec.parsed_objectives, spec.parsed_constraints)
+        front = front_of(self.spec, trials)
         members = tuple((trial.role, trial.index) for trial in front.members)
         if members != self.store.front(self.id):
             self.store.set_front(self.lease, members)

@@ -68,7 +68,7 @@ def write_report(running: Running, reporter: Reporter) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     trials = running.store.trials(running.id)
     running.listener(Update("report", 0, 1))
-    running.note_front([trial for trial in trials if trial.role == "search"])
+    running.note_front(trials)
     for name, path in reporter(running.id, running.spec, trials, folder).items():
         running.note_artifact(name, path)
     running.listener(Update("report", 1, 1))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nas.errors import NothingFeasible
 from nas.search.objective import Constraint, Objective
+from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 
 Losses = NDArray[np.float64]
@@ -270,6 +271,12 @@ class ParetoFront:
     ) -> float:
         """What the front covers up to the `reference_point`; in [0, 1] where `ideal` is given."""
         return _covered(self.losses, reference, ideal)
+
+
+def front_of(spec: SearchSpec, trials: Iterable[Trial]) -> ParetoFront:
+    """The front of a search's own trials; controls are what it is held against, so left out."""
+    searched = [trial for trial in trials if trial.role == "search"]
+    return ParetoFront.of(searched, spec.parsed_objectives, spec.parsed_constraints)
 
 
 def _covered(losses: Losses, reference: Sequence[float], ideal: Sequence[float] | None) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from nas.errors import SpecError
 from nas.registry import Registry, nearest
 from nas.search.objective import Constraint, Metric, Objective
 from nas.search.workload import Positive, Whole, Workload
+from nas.space.digest import digest
 from nas.space.loader import explain, load_space
 from nas.space.reading import parse_yaml, read_yaml
 from nas.space.search_space import SearchSpace
@@ -305,18 +304,28 @@ class SearchSpec(_Request):
     @cached_property
     def supernet_digest(self) -> str:
         """Digest of what decides the supernet's weights: space, task, recipe and seed."""
-        options = self.task.configured(catalog.TASKS, "task")
-        content = {
-            "space": self.search_space.digest,
-            "task": {"name": self.task.name, **options.model_dump(mode="json")},
-            "recipe": self.supernet.model_dump(mode="json", exclude={"checkpoint_every"}),
-            "seed": self.seed,
-        }
+        content = self._training(self.supernet)
+        content |= {"space": self.search_space.digest, "seed": self.seed}
         if self.supernet.stability is not None:
             # These images say when the training may stop.
             content["images"] = self.evaluation.images
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(content)
+
+    @cached_property
+    def standalone_digest(self) -> str:
+        """Digest of what decides stand-alone weights, beside architecture and seed."""
+        return digest(self._training(self.standalone))
+
+    def _training(self, recipe: TrainingRecipe) -> dict[str, Any]:
+        """The task and a recipe for a digest: what differs from defaults, which never change.
+
+        So a field that is added later, at its default, leaves every digest as it was.
+        """
+        options = self.task.configured(catalog.TASKS, "task")
+        chosen = options.model_dump(mode="json", exclude_defaults=True)
+        # How often it is saved decides no weight.
+        kept = recipe.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_defaults=True)
+        return {"task": {"name": self.task.name, **chosen}, "recipe": kept}
 
 
 def load_spec(

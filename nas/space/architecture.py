@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from nas.errors import SpecError
 from nas.operators.declaration import Choice
 from nas.operators.ffn.mlp import ACTIVATIONS
 from nas.registry import nearest
+from nas.space.digest import digest
 from nas.space.dimension import (
     ATTENTION_SELF,
     DEPTH,
@@ -44,7 +45,7 @@ class Layer:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.attention, self.heads, self.head_width, self.ffn_width, self.ffn))
+        return hash(_values(self))
 
     def __hash__(self) -> int:
         return self._hash
@@ -52,6 +53,9 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         # Hashes of names differ between processes, so the kept one stays behind.
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}
+
+
+_values = operator.attrgetter(*(each.name for each in dataclasses.fields(Layer)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +98,7 @@ class Architecture:
     @cached_property
     def id(self) -> str:
         """Digest of the canonical form, equal on every machine: 16 hexadecimal digits."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(self.to_json())
 
     @classmethod
     def from_json(cls, given: Any, where: str = "architecture") -> Architecture:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from nas.errors import SpecError
 from nas.operators.declaration import Choice
 from nas.space.architecture import Architecture, Layer
+from nas.space.digest import digest
 from nas.space.dimension import DEPTH, Dimension, Ratio, dimensions
 
 End = Literal["smallest", "largest"]
@@ -27,8 +26,6 @@ Genome = tuple[int, ...]
 # A space may give a layer field as a multiple of the model width: mlp_ratio stands for ffn_width.
 RATIOS: Mapping[str, str] = {"mlp_ratio": "ffn_width"}
 RATIO = Ratio()
-# Tensors depend on these jointly: a table of positions belongs to one grid.
-JOINT = ("patch_size", "stem", "pooling", "position")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +46,11 @@ class Gene:
     def target(self) -> str:
         """The architecture's field that the gene decides."""
         return RATIOS.get(self.field, self.field)
+
+    @property
+    def grows(self) -> bool:
+        """Whether a larger choice makes the same tensors longer, and no others."""
+        return self.dimension.ordered and not self.dimension.shrinks
 
     def value(self, index: int, width: int) -> Any:
         """The field's value for a choice, ratios resolved with the model width."""
@@ -217,7 +219,8 @@ class SearchSpace:
         """Architectures whose tensors, taken together, hold those of every architecture."""
         largest = self.genome(self.extreme("largest"))
         lengths = self._lengths
-        joint = [i for i, gene in enumerate(self.genes) if gene.field in JOINT]
+        # Outside the layers tensors depend on choices jointly: a table of positions is one grid's.
+        joint = [i for i, gene in enumerate(self.genes) if gene.layer is None and not gene.grows]
         combinations = itertools.product(*(range(lengths[position]) for position in joint))
         changes = [dict(zip(joint, indices, strict=True)) for indices in combinations]
         changes += [{i: index} for i in range(1, len(lengths)) for index in range(lengths[i])]
@@ -308,9 +311,7 @@ class SearchSpace:
     @cached_property
     def digest(self) -> str:
         """Digest of what is allowed, name left out: 16 hexadecimal digits."""
-        content = {key: value for key, value in self.to_json().items() if key != "name"}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest({key: value for key, value in self.to_json().items() if key != "name"})
 
 
 def _defaults(owner: type, chosen: set[str]) -> tuple[tuple[str, Any], ...]:

@@ -276,11 +276,6 @@ class SqlStore:
         if not _exists(connection, id):
             raise _not_found(connection, id, self.location)
 
-    def log(self, lease: Lease, kind: str, data: Mapping[str, Any]) -> None:
-        assert kind not in store.PROJECTED, kind
-        with self._writing(lease) as connection:
-            self._event(connection, lease.search, kind, data)
-
     def events(self, id: str, after: int = 0, limit: int | None = None) -> list[Event]:
         query = events_of(id).where(EVENTS.c.sequence > after).limit(limit)
         return self._read_events(id, query)
@@ -308,8 +303,7 @@ class SqlStore:
     def requeue(self, id: str) -> None:
         with self._database.transaction(write=True) as connection:
             self._check(connection, id)
-            told = EVENTS.c.kind.in_(store.PROJECTED)
-            these = sql.update(EVENTS).where(EVENTS.c.search == id, told)
+            these = sql.update(EVENTS).where(EVENTS.c.search == id)
             connection.execute(these.values(pending=True))
 
     def _event(
@@ -318,11 +312,10 @@ class SqlStore:
         search: str,
         kind: str,
         data: Mapping[str, Any],
-        pending: bool | None = None,
+        pending: bool = True,
     ) -> None:
         row = {"search": search, "kind": kind, "data": dict(data), "time": self._now()}
-        waits = kind in store.PROJECTED if pending is None else pending
-        connection.execute(sql.insert(EVENTS).values(**row, pending=waits))
+        connection.execute(sql.insert(EVENTS).values(**row, pending=pending))
 
     def import_search(
         self,

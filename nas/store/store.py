@@ -21,11 +21,6 @@ Purpose = Literal["search", "projection"]
 Member = tuple[TrialRole, int]
 """A trial by its role and index."""
 
-PROJECTED = frozenset(
-    {"search.created", "search.state", "search.facts", "trial", "artifact", "pareto.updated"}
-)
-"""Kinds of event that MLflow is told of; the store alone writes them."""
-
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -105,8 +100,9 @@ class SearchStore(Protocol):
     taken over; one that merely ran out still writes, as nobody else can have written since. What
     is returned is a copy.
 
-    Each search has a log of events. Those of the kinds in `PROJECTED` are also its outbox: they
-    wait there, written in the transaction of the fact they tell, until they are marked projected.
+    Each search has a log of events, written in the transaction of the fact they tell: its kinds are
+    search.created, search.state, search.facts, trial, pareto.updated and artifact. It is also the
+    outbox, where an event waits until it is marked projected.
     """
 
     def create_search(
@@ -192,9 +188,6 @@ class SearchStore(Protocol):
     def artifacts(self, id: str) -> dict[str, Artifact]:
         """Artifacts by name."""
 
-    def log(self, lease: Lease, kind: str, data: Mapping[str, Any]) -> None:
-        """Appends an event of a kind of the caller's own, which MLflow is not told of."""
-
     def events(self, id: str, after: int = 0, limit: int | None = None) -> list[Event]:
         """Events with a sequence above `after`, in order."""
 
@@ -216,7 +209,7 @@ class SearchStore(Protocol):
         """Takes these events out of the outbox; unknown ones are ignored."""
 
     def requeue(self, id: str) -> None:
-        """Puts every event of the kinds in `PROJECTED` back into the outbox."""
+        """Puts every event back into the outbox."""
 
     def import_search(
         self,

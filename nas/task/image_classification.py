@@ -102,7 +102,6 @@ class _ImageClassification:
 
     name: str
     options_model: type[_Options]
-    flip_safe = False
     metrics = (CROSS_ENTROPY, ACCURACY)
     primary = CROSS_ENTROPY.name
 
@@ -111,8 +110,8 @@ class _ImageClassification:
         return options
 
     def flips_safe(self, _options: Any, /) -> bool:
-        """Whether a mirrored image keeps its class under these options."""
-        return self.flip_safe
+        """Whether a mirrored image keeps its class under these options: not unless it is said."""
+        return False
 
     def score(self, outputs: Tensor, labels: Tensor, /) -> Scores:
         """Image by image: cross-entropy and top-1 hits of logits (N, classes)."""
@@ -121,10 +120,6 @@ class _ImageClassification:
     def summary(self, scores: Scores, /) -> dict[str, float]:
         """Mean cross-entropy in nats and accuracy as a fraction."""
         return classification_metrics(*scores)
-
-    def measure(self, outputs: Tensor, labels: Tensor, /) -> dict[str, float]:
-        """Mean cross-entropy in nats and accuracy as a fraction of logits (N, classes)."""
-        return self.summary(self.score(outputs, labels))
 
 
 class Digits(_ImageClassification):
@@ -161,7 +156,10 @@ class Cifar10(_ImageClassification):
 
     name = "cifar10"
     options_model = Cifar10Options
-    flip_safe = True
+
+    def flips_safe(self, _options: Any, /) -> bool:
+        """A mirrored animal or vehicle is still one."""
+        return True
 
     def shape(self, options: Cifar10Options, /) -> TaskShape:
         """Three channels, ten classes."""

@@ -123,15 +123,11 @@ class Task(Protocol):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """All that `measure` gives, with direction and unit."""
+        """All that `summary` gives, with direction and unit."""
 
     @property
     def primary(self) -> str:
         """The metric to rank by when none is named."""
-
-    @property
-    def flip_safe(self) -> bool:
-        """Whether a mirrored image keeps its class whatever the options."""
 
     @property
     def options_model(self) -> type[BaseModel]:
@@ -160,6 +156,3 @@ class Task(Protocol):
 
     def summary(self, scores: Scores, /) -> dict[str, float]:
         """Every declared metric of scored images."""
-
-    def measure(self, outputs: Tensor, labels: Tensor, /) -> dict[str, float]:
-        """Every declared metric of outputs (N, classes) against labels (N,)."""

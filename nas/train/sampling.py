@@ -107,10 +107,3 @@ class Schedule:
         together = block % every == every - 1
         for types, homogeneous in attention_block(self.space, dimensions.depth, together, rng):
             yield Sampled(role, dimensions.replace_attention(*types), homogeneous)
-
-
-def sampled(
-    space: SearchSpace, recipe: SupernetRecipe, seed: int, step: int
-) -> tuple[Sampled, ...]:
-    """The nets of one step, without what a `Schedule` keeps for the next."""
-    return Schedule(space, recipe, seed).at(step)

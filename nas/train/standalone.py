@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -71,14 +69,9 @@ def standalone_file(folder: Path, architecture: Architecture, seed: int) -> Path
 
 
 def _identity(architecture: Architecture, spec: SearchSpec, seed: int) -> dict[str, str]:
-    recipe = {
-        "task": spec.task.model_dump(mode="json"),
-        "recipe": spec.standalone.model_dump(mode="json"),
-    }
-    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
     return {
         "architecture": architecture.id,
-        "recipe digest": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "recipe digest": spec.standalone_digest,
         "seed": str(seed),
     }
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,6 +15,7 @@ from torch.nn import functional
 from nas import catalog
 from nas.cost.analytic import PARAMS
 from nas.model.supernet import Supernet
+from nas.search.rank_correlation import kendall_tau
 from nas.search.spec import SearchSpec, Stability, SupernetRecipe
 from nas.space.architecture import Architecture
 from nas.task.task import ImageData
@@ -167,12 +166,3 @@ class RankStability:
 
 def _call(forward: Forward, architecture: Architecture, images: Tensor) -> Tensor:
     return forward(images, architecture)
-
-
-def kendall_tau(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Kendall's tau-b (1945), ties counted out; None where either list is all ties."""
-    upper = np.triu_indices(len(one), 1)
-    signs = [np.sign(np.subtract.outer(each, each)[upper]) for each in (one, other)]
-    agreeing = float(signs[0] @ signs[1])
-    untied = math.prod(float(np.count_nonzero(each)) for each in signs)
-    return agreeing / math.sqrt(untied) if untied else None

@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 
 from nas.run.evaluate import Evaluator, Setup
+from nas.search.rank_correlation import kendall_tau
 from nas.search.trial import Proposal
-from nas.train.supernet import kendall_tau
 
 NETWORKS = 12
 

@@ -17,7 +17,7 @@ from nas.errors import SpecError
 from nas.model import layers
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
-from nas.operators.declaration import Choice, Grid
+from nas.operators.declaration import AttentionContext, Choice, Grid, Site
 from nas.space.architecture import Architecture, Layer
 from nas.space.blueprint import outer_parts
 from nas.space.search_space import SearchSpace
@@ -181,9 +181,24 @@ def test_cosformer_is_bidirectional() -> None:
     x = torch.randn(1, 16, 8, generator=torch.Generator().manual_seed(0))
     other = x.clone()
     other[:, -1] += 1
-    grid = Grid(4, 4)
-    moved = layers.attend(other, attention, own, grid) - layers.attend(x, attention, own, grid)
+    context = AttentionContext("encoder_self", Grid(4, 4))
+    moved = layers.attend(other, attention, own, context) - layers.attend(
+        x, attention, own, context
+    )
     assert bool((moved.abs().amax(-1) > 1e-6).all())
+
+
+@pytest.mark.parametrize("attention", TYPES, ids=str)
+@pytest.mark.parametrize("site", ["decoder_self", "cross"])
+def test_a_type_is_not_run_where_it_does_not_declare_to_stand(
+    attention: Choice, site: Site
+) -> None:
+    layer = dataclasses.replace(LAYER, attention=attention)
+    network = StandaloneNetwork(dataclasses.replace(NETWORK, layers=(layer,)), SHAPE)
+    own = dict(network.get_submodule("layers.0.attention").named_parameters())
+    context = AttentionContext(site, Grid(4, 4))
+    with pytest.raises(SpecError, match=f"cannot stand at {site}; its sites: encoder_self"):
+        layers.attend(torch.zeros(1, 16, 8), layer, own, context)
 
 
 # -- as an ordinary module -------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 import itertools
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 import jsonschema
@@ -16,7 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas import catalog
 from nas.errors import SpecError
-from nas.operators.declaration import Attention, Grid, Option, Options, Parameter, Site
+from nas.operators.declaration import (
+    Attention,
+    AttentionContext,
+    Grid,
+    Option,
+    Options,
+    Parameter,
+    Site,
+)
 from nas.registry import Registry
 from nas.space.dimension import ATTENTION_SELF, FFN, Operator
 
@@ -122,7 +131,7 @@ class DeclarationConformance:
 
 
 class AttentionConformance(DeclarationConformance):
-    """An attention type computes what it declares, head by head, on any grid."""
+    """An attention type computes what it declares, head by head, on any grid, padded or not."""
 
     registry = catalog.ATTENTIONS
     dimension = ATTENTION_SELF
@@ -135,11 +144,19 @@ class AttentionConformance(DeclarationConformance):
         return found
 
     def run(
-        self, q: Tensor, k: Tensor, v: Tensor, options: Options, grid: Grid, seed: int = 1
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        options: Options,
+        grid: Grid,
+        seed: int = 1,
+        **context: Any,
     ) -> Tensor:
-        """The type's output with random tensors of its own."""
+        """The type's output in an image encoder, with random tensors of its own."""
         own = tensors(self.parameters(options), sizes_of(grid, q.shape[1], q.shape[-1]), seed)
-        out: Tensor = self.attention.attend(q, k, v, own, options, grid)
+        stands = AttentionContext("encoder_self", grid, **context)
+        out: Tensor = self.attention.attend(q, k, v, own, options, stands)
         return out
 
     def inputs(self, grid: Grid, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,6 +169,14 @@ class AttentionConformance(DeclarationConformance):
     def cases(self) -> list[tuple[dict[str, str | int], Grid]]:
         """Every setting of the options on every grid."""
         return list(itertools.product(settings(self.attention.options), self.grids))
+
+    def padded_cases(self) -> Iterator[tuple[dict[str, str | int], Grid, Grid, Tensor]]:
+        """Options, a grid, its upper rows, and lengths (2,): of all tokens, of the upper rows'."""
+        for options in settings(self.attention.options):
+            for grid, rows in ((Grid(3, 3), 2), (Grid(4, 2, 1), 1)):
+                upper = Grid(rows, grid.columns, grid.leading)
+                lengths = [sizes_of(each)["tokens"] for each in (grid, upper)]
+                yield options, grid, upper, torch.tensor(lengths)
 
     def test_its_sites_are_known(self) -> None:
         assert self.attention.sites
@@ -179,6 +204,48 @@ class AttentionConformance(DeclarationConformance):
             together = self.run(q, k, v, options, grid)
             fewer = self.run(q[:, :2], k[:, :2], v[:, :2], options, grid)
             torch.testing.assert_close(together[:, :2], fewer)
+
+    @pytest.mark.parametrize("filler", [1e4, math.nan, math.inf, -math.inf])
+    def test_what_padded_keys_hold_changes_no_output_and_no_gradient(self, filler: float) -> None:
+        for options, grid, _, lengths in self.padded_cases():
+            found = []
+            for value in (0.0, filler):
+                q, k, v = self.inputs(grid)
+                k[1, :, lengths[1] :] = v[1, :, lengths[1] :] = value
+                inputs = [each.requires_grad_() for each in (q, k, v)]
+                out = self.run(q, k, v, options, grid, key_lengths=lengths)
+                found.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+            for one, other in zip(*found, strict=True):
+                assert one.isfinite().all()
+                assert torch.equal(one, other)
+            for gradient in found[0][2:]:
+                assert not gradient[1, :, lengths[1] :].any()
+                assert gradient[0].any()
+
+    def test_an_image_gives_the_same_with_and_without_padding(self) -> None:
+        for options, grid, upper, lengths in self.padded_cases():
+            q, k, v = self.inputs(grid)
+            padded = self.run(q, k, v, options, grid, key_lengths=lengths)
+            whole = self.run(q[:1], k[:1], v[:1], options, grid)
+            torch.testing.assert_close(padded[:1], whole)
+            q, k, v = (each[1:, :, : lengths[1]] for each in (q, k, v))
+            cut = self.run(q, k, v, options, upper)
+            torch.testing.assert_close(padded[1:, :, : lengths[1]], cut)
+
+    def test_without_any_true_key_the_output_is_zero_and_finite_in_its_gradients(self) -> None:
+        for options, grid, _, lengths in self.padded_cases():
+            q, k, v = (each.requires_grad_() for each in self.inputs(grid))
+            out = self.run(q, k, v, options, grid, key_lengths=torch.zeros_like(lengths))
+            assert not out.any()
+            gradients = torch.autograd.grad(out.sum(), (q, k, v))
+            assert all(each.isfinite().all() for each in gradients)
+
+    def test_lengths_that_do_not_fit_are_refused(self) -> None:
+        for options, grid, _, lengths in self.padded_cases():
+            q, k, v = self.inputs(grid)
+            for wrong in (lengths + 1, lengths - 100, lengths[:1], lengths.double()):
+                with pytest.raises(ValueError, match="lengths "):
+                    self.run(q, k, v, options, grid, key_lengths=wrong)
 
     def test_own_tensors_are_used(self) -> None:
         for options, grid in self.cases():

@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from nas.operators.declaration import Grid, Options
+from nas import catalog
+from nas.errors import SpecError
+from nas.operators.declaration import AttentionContext, Grid, Options, Site
+from nas.space.dimension import Operator
+from nas_kernels import cosformer_attention, linear_attention
 from tests.operators.conformance import AttentionConformance, settings, sizes_of, tensors
 
 Weight = Callable[[Tensor, Tensor, int, int], Tensor]
@@ -23,6 +28,18 @@ def weighted(q: Tensor, k: Tensor, v: Tensor, weight: Weight) -> Tensor:
     return out
 
 
+def test_every_shipped_type_is_proved_here() -> None:
+    proved = {each.name for each in AttentionConformance.__subclasses__()}
+    assert proved == set(catalog.ATTENTIONS.names())
+
+
+@pytest.mark.parametrize("site", ["decoder_self", "cross"])
+@pytest.mark.parametrize("name", catalog.ATTENTIONS.names())
+def test_a_site_that_is_not_declared_is_refused(name: str, site: Site) -> None:
+    with pytest.raises(SpecError, match=f"{name}' cannot stand at {site}; its sites: encoder_self"):
+        Operator(catalog.ATTENTIONS, site).parse(name, "layers.0.attention")
+
+
 class TestSoftmax(AttentionConformance):
     name = "softmax"
 
@@ -33,12 +50,17 @@ class TestSoftmax(AttentionConformance):
         expected = weighted(q, k, v, lambda one, other, _i, _j: (one @ other * scale).exp())
         torch.testing.assert_close(self.run(q, k, v, {}, grid), expected)
 
+    def test_images_go_through_the_fused_kernel_unmasked(self) -> None:
+        q, k, v = self.inputs(Grid(3, 3, 1))
+        plain = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        assert torch.equal(self.run(q, k, v, {}, Grid(3, 3, 1)), plain)
+
 
 class TestLinear(AttentionConformance):
     name = "linear"
 
     @pytest.mark.parametrize("feature_map", ["elu1", "relu"])
-    def test_it_is_the_definition(self, feature_map: str) -> None:
+    def test_it_is_the_definition(self, feature_map: Literal["elu1", "relu"]) -> None:
         def phi(x: Tensor) -> Tensor:
             return x.relu() if feature_map == "relu" else torch.where(x > 0, x + 1, x.exp())
 
@@ -47,6 +69,7 @@ class TestLinear(AttentionConformance):
         expected = weighted(q, k, v, lambda one, other, _i, _j: phi(one) @ phi(other))
         found = self.run(q, k, v, {"feature_map": feature_map}, grid)
         torch.testing.assert_close(found, expected)
+        assert torch.equal(found, linear_attention(q, k, v, feature_map=feature_map))
 
 
 class TestCosformer(AttentionConformance):
@@ -60,7 +83,30 @@ class TestCosformer(AttentionConformance):
         def weight(one: Tensor, other: Tensor, i: int, j: int) -> Tensor:
             return one.relu() @ other.relu() * math.cos(math.pi / 2 * (i - j) / count)
 
-        torch.testing.assert_close(self.run(q, k, v, {}, grid), weighted(q, k, v, weight))
+        found = self.run(q, k, v, {}, grid)
+        torch.testing.assert_close(found, weighted(q, k, v, weight))
+        assert torch.equal(found, cosformer_attention(q, k, v))
+
+    @pytest.mark.parametrize("length", [9, 11.5, torch.tensor([9, 30])], ids=str)
+    def test_positions_are_normalised_by_the_length_that_is_given(self, length: Any) -> None:
+        grid = Grid(3, 3)
+        q, k, v = self.inputs(grid)
+        found = self.run(q, k, v, {}, grid, norm_length=length)
+        for row in range(2):
+            m = float(length[row] if isinstance(length, Tensor) else length)
+
+            def weight(one: Tensor, other: Tensor, i: int, j: int, m: float = m) -> Tensor:
+                return one.relu() @ other.relu() * math.cos(math.pi / 2 * (i - j) / m)
+
+            one, other, values = (each[row : row + 1] for each in (q, k, v))
+            expected = weighted(one, other, values, weight)
+            torch.testing.assert_close(found[row : row + 1], expected)
+
+    def test_a_length_below_the_true_one_is_refused(self) -> None:
+        q, k, v = self.inputs(Grid(3, 3))
+        with pytest.raises(ValueError, match=r"norm_length is 8, expected .* true length, 9"):
+            self.run(q, k, v, {}, Grid(3, 3), norm_length=8)
+        self.run(q, k, v, {}, Grid(3, 3), norm_length=8, key_lengths=torch.tensor([8, 2]))
 
 
 class TestSoftmaxRelpos(AttentionConformance):
@@ -102,5 +148,16 @@ class TestSoftmaxRelpos(AttentionConformance):
         for parameter in self.parameters({"max_distance": 3}).values():
             assert parameter.shape(sizes_of(Grid(2, 2))) == (1 + 7, 4)
 
+    def test_no_padding_is_bit_for_bit_no_lengths(self) -> None:
+        for options, grid in self.cases():
+            q, k, v = self.inputs(grid)
+            lengths = torch.tensor([q.shape[2]] * 2)
+            plain = self.run(q, k, v, options, grid)
+            assert torch.equal(self.run(q, k, v, options, grid, key_lengths=lengths), plain)
+
     def test_it_stands_on_grids_alone(self) -> None:
-        assert self.attention.sites == {"encoder_self"}
+        q, k, v = self.inputs(Grid(3, 3))
+        own = tensors(self.parameters({"max_distance": 3}), sizes_of(Grid(3, 3)))
+        sequence = AttentionContext("encoder_self")
+        with pytest.raises(SpecError, match="needs tokens on a grid; a sequence is given"):
+            self.attention.attend(q, k, v, own, {"max_distance": 3}, sequence)

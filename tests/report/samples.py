@@ -8,7 +8,7 @@ from typing import Any
 from nas.cost.analytic import analytic_metrics
 from nas.operators.declaration import Choice
 from nas.report.confirmation import Standing
-from nas.report.summary import front_of
+from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec
 from nas.search.trial import Measurement, Trial, TrialRole
 from nas.space.architecture import Architecture

@@ -266,57 +266,6 @@ class TestChanges:
             load_spec(BASE | {"batch": 3}, {"batch.x": 1})
 
 
-class TestSupernetDigest:
-    def test_it_is_pinned(self) -> None:
-        assert spec_of().supernet_digest == "1389a26d848866e1"
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"space": "cifar10_small"},
-            {"task.side": 16},
-            {"task.validation": 300},
-            {"supernet.steps": 7},
-            {"supernet.sharing": "shared_vo"},
-            {"supernet.augmentation.crop_padding": 2},
-            {"supernet.stability.every": 7},
-            {"seed": 1},
-        ],
-    )
-    def test_what_decides_the_weights_changes_it(self, changes: dict[str, Any]) -> None:
-        assert load_spec(BASE, changes).supernet_digest != spec_of().supernet_digest
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"name": "other"},
-            {"objectives": ["accuracy", "params"]},
-            {"constraints": ["flops <= 1e6"]},
-            {"strategy": "random"},
-            {"batch": 3},
-            {"budget.trials": 3},
-            {"standalone.steps": 3},
-            {"supernet.checkpoint_every": 3},
-            {"evaluation.images": 100},
-            {"controls.random": 3},
-            {"executor": "local"},
-            {"latency.batch": 3},
-            {"task.side": 8},
-            {"space": load_space("digits_tiny").to_json() | {"name": "renamed"}},
-        ],
-    )
-    def test_nothing_else_changes_it(self, changes: dict[str, Any]) -> None:
-        assert load_spec(BASE, changes).supernet_digest == spec_of().supernet_digest
-
-    def test_the_images_that_stop_the_training_count(self) -> None:
-        stopping = BASE | {"supernet": {"stability": {}}}
-        digests = {
-            load_spec(stopping, {"evaluation.images": images}).supernet_digest
-            for images in (None, 100, 200)
-        }
-        assert len(digests) == 3
-
-
 class TestWorkload:
     def test_it_is_read_from_plain_values(self) -> None:
         given = {"device": "cuda:1", "dtype": "bfloat16", "batch": 8}

@@ -103,6 +103,15 @@ class TestIdentity:
     def test_the_id_is_a_digest_of_the_canonical_text(self) -> None:
         assert hashlib.sha256(PLAIN_TEXT.encode()).hexdigest()[:16] == PLAIN_ID
 
+    @pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(Layer)])
+    def test_every_field_of_a_layer_is_in_its_hash(self, field: str) -> None:
+        layer = Architecture.from_json(FULL).layers[0]
+        held = getattr(layer, field)
+        other: Any = Choice(f"other {held.type}") if isinstance(held, Choice) else held + 1
+        assert hash(dataclasses.replace(layer)) == hash(layer)
+        changes: dict[str, Any] = {field: other}
+        assert hash(dataclasses.replace(layer, **changes)) != hash(layer)
+
     def test_the_order_of_keys_does_not_matter(self) -> None:
         turned = dict(reversed(FULL.items()))
         turned["layers"] = [dict(reversed(layer.items())) for layer in FULL["layers"]]

@@ -1,5 +1,6 @@
 """A search space is closed, counts itself exactly and encodes what it holds."""
 
+import itertools
 import json
 import math
 import pickle
@@ -17,6 +18,7 @@ from nas.errors import SpecError
 from nas.operators.declaration import Choice
 from nas.space.architecture import Architecture
 from nas.space.blueprint import blueprint
+from nas.space.dimension import dimensions
 from nas.space.loader import load_space
 from nas.space.search_space import End, SearchSpace
 from nas.space.task_shape import TaskShape
@@ -172,6 +174,12 @@ class TestContents:
 
         assert tensors(space.covering()) == tensors(space.enumerate())
         assert all(space.contains(each) for each in space.covering())
+
+    def test_covering_architectures_cross_every_choice_that_does_not_just_grow(self) -> None:
+        fields = [name for name in dimensions(Architecture) if name != "width"]
+        crossed = {tuple(getattr(each, name) for name in fields) for each in VARIED.covering()}
+        assert set(VARIED.network) == {*fields, "width"}
+        assert crossed == set(itertools.product(*(VARIED.network[name] for name in fields)))
 
 
 class TestExtremes:

@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -61,11 +60,6 @@ class TaskConformance:
         assert task.options_model.model_validate(given) == options
         with pytest.raises(ValidationError, match="no_such_option"):
             task.options_model.model_validate(given | {"no_such_option": 1})
-
-    def test_a_task_that_is_flip_safe_is_so_under_its_options(
-        self, task: Task, options: BaseModel
-    ) -> None:
-        assert task.flips_safe(options) or not task.flip_safe
 
     def test_the_data_have_the_declared_shape(
         self, task: Task, options: BaseModel, data: ImageData
@@ -133,9 +127,9 @@ class TaskConformance:
     def test_every_declared_metric_is_measured(self, task: Task, data: ImageData) -> None:
         part = data.validation(10)
         right = torch.nn.functional.one_hot(part.labels, len(data.classes)).float() * 50
-        measured = task.measure(right, part.labels)
+        measured = task.summary(task.score(right, part.labels))
         assert set(measured) == {metric.name for metric in task.metrics}
-        broken: Any = task.measure(right * math.nan, part.labels)
+        broken = task.summary(task.score(right * math.nan, part.labels))
         assert all(math.isnan(value) for value in broken.values())
 
     def test_data_can_be_sent_to_another_process(self, data: ImageData) -> None:

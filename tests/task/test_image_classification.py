@@ -85,8 +85,9 @@ class TestDigits(TaskConformance):
     def test_nothing_needs_preparation(self) -> None:
         assert "nothing" in DIGITS.prepare(DigitsOptions(), Path())
 
-    def test_mirrored_digits_are_not_safe(self) -> None:
-        assert not DIGITS.flip_safe
+    def test_mirrored_digits_are_not_safe_and_mirrored_photographs_are(self) -> None:
+        assert not DIGITS.flips_safe(DigitsOptions())
+        assert CIFAR10.flips_safe(Cifar10Options())
 
 
 class TestCifar10(TaskConformance):
@@ -269,13 +270,12 @@ def test_scores_are_cross_entropy_and_hits_image_by_image() -> None:
     measured = classification_metrics(losses, correct)
     assert measured["cross_entropy"] == pytest.approx(sum(losses.tolist()) / 50)
     assert measured["accuracy"] == sum(correct.tolist()) / 50
-    assert DIGITS.measure(outputs, labels) == DIGITS.summary(DIGITS.score(outputs, labels))
 
 
 def test_one_broken_output_is_no_accuracy() -> None:
     outputs = torch.zeros(4, 10)
     outputs[2, 3] = math.inf
-    measured = DIGITS.measure(outputs, torch.zeros(4, dtype=torch.int64))
+    measured = DIGITS.summary(DIGITS.score(outputs, torch.zeros(4, dtype=torch.int64)))
     assert math.isnan(measured["accuracy"])
     assert not math.isfinite(measured["cross_entropy"])
 

@@ -17,7 +17,7 @@ from nas.search.spec import SupernetRecipe
 from nas.space.architecture import Architecture
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
-from nas.train.sampling import Sampled, Schedule, block_length, sampled
+from nas.train.sampling import Sampled, Schedule, block_length
 
 LAYER = {"heads": [2, 4], "head_width": [4, 8], "ffn_width": [16, 32]}
 OUTSIDE = {"kind": "encoder", "patch_size": [1, 2], "width": [16, 24]}
@@ -97,7 +97,7 @@ def test_where_types_differ_only_the_common_one_is_trained_homogeneously() -> No
 
 def test_fair_trains_each_type_once_a_layer_on_shared_dimensions() -> None:
     for step in range(8):
-        nets = sampled(SAME, recipe_of("fair"), 5, step)
+        nets = Schedule(SAME, recipe_of("fair"), 5).at(step)
         assert len(nets) == 3
         assert len({net.architecture.replace_attention(SOFTMAX) for net in nets}) == 1
         for layer in range(nets[0].architecture.depth):
@@ -129,7 +129,7 @@ def test_a_step_is_a_pure_function_of_seed_and_step(seed: int, step: int, sampli
     # What was asked for before must not matter.
     for other in (step + 1, step // 2):
         schedule.at(other)
-    assert schedule.at(step) == sampled(SAME, recipe, seed, step)
+    assert schedule.at(step) == Schedule(SAME, recipe, seed).at(step)
     assert all(SAME.contains(net.architecture) for net in schedule.at(step))
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from scipy.stats import kendalltau  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,7 +20,6 @@ from nas.train.sampling import Schedule
 from nas.train.scoring import score
 from nas.train.supernet import (
     Subnets,
-    kendall_tau,
     load_supernet,
     supernet_file,
     train_supernet,
@@ -262,15 +260,6 @@ def test_the_history_of_rankings_survives_a_resume(data: ImageData, tmp_path: Pa
     one = load_supernet(spec, tmp_path / "whole", "cpu").state_dict()
     other = load_supernet(blind, tmp_path / "blind", "cpu").state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_kendall_s_tau_is_scipy_s() -> None:
-    rng = random.Random(0)
-    for levels in (3, 10, 10**6):
-        one, other = ([rng.randrange(levels) / levels for _ in range(30)] for _ in range(2))
-        assert kendall_tau(one, other) == pytest.approx(kendalltau(one, other).statistic)
-    assert kendall_tau([1.0, 1.0], [1.0, 2.0]) is None
-    assert kendall_tau([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == 1.0
 
 
 def test_a_type_s_slice_is_trained_wherever_it_stands(data: ImageData, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_kernels.linear_attention.reference import FeatureMap
-from nas_kernels.shapes import check_inputs, sum_dtype
+from nas_kernels.shapes import check_inputs, padding_of, sum_dtype
 
 
 def linear_attention(
@@ -68,9 +68,7 @@ def feature_attention(
         if lengths is None:
             features = phi(key)
         else:
-            positions = torch.arange(k.shape[2], device=k.device)
-            limits = lengths.to(k.device, non_blocking=True)[:, None, None, None]
-            padding = positions[:, None] >= limits
+            padding = padding_of(lengths, k)
             # Keys too and not features alone: the gradient of phi at NaN is NaN even times zero.
             features = phi(key.masked_fill(padding, 0)).masked_fill(padding, 0)
             value = value.masked_fill(padding, 0)

@@ -5,23 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from nas.operators.attention.linear import Linear
-from nas.operators.declaration import NO_OPTIONS, Grid, Options, Own
+from nas.operators.declaration import NO_OPTIONS, AttentionContext, Options, Own
 
 
 class CosFormer(Linear):
     """Linear attention with features [relu(x) cos a ; relu(x) sin a], width r = 2d.
 
-    Over image patches it is bidirectional, M = the number of tokens, denominator at least 1e-6.
+    It is bidirectional, denominator at least 1e-6. M is the true number of tokens, or the context's
+    `norm_length`, which is never below it: |i - j| <= M, or weights would turn negative.
     """
 
     name = "cosformer"
     options = NO_OPTIONS  # type: ignore[assignment]
     features_per_width = 2
 
-    def attend(self, q: Any, k: Any, v: Any, own: Own, options: Options, grid: Grid) -> Any:  # noqa: ARG002
+    def attend(
+        self, q: Any, k: Any, v: Any, own: Own, options: Options, context: AttentionContext
+    ) -> Any:
         from nas_kernels import cosformer_attention
 
-        return cosformer_attention(q, k, v)
+        return cosformer_attention(
+            q, k, v, norm_length=context.norm_length, lengths=context.key_lengths
+        )
 
 
 COSFORMER = CosFormer()

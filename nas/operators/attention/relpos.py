@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.operators.declaration import Grid, Option, Options, Own, Parameter, Site, Sizes
+from nas.errors import SpecError
+from nas.operators.declaration import (
+    AttentionContext,
+    Grid,
+    Option,
+    Options,
+    Own,
+    Parameter,
+    Site,
+    Sizes,
+)
 
 
 class SoftmaxRelpos:
@@ -28,60 +38,99 @@ class SoftmaxRelpos:
         names = ("row_key", "column_key", "row_value", "column_value")
         return {name: Parameter((entries, "head_width"), init="normal") for name in names}
 
-    def core_macs(self, sizes: Sizes, options: Options) -> int:  # noqa: ARG002
+    def core_macs(self, sizes: Sizes, options: Options) -> int:
         tokens, leading, side = sizes["tokens"], sizes["leading"], sizes["side"]
         pairs = 2 * tokens * sizes["keys"]
         lines = 4 * (tokens - leading) * side
         class_pairs = 2 * tokens if leading else 0
         return (pairs + lines + class_pairs) * sizes["heads"] * sizes["head_width"]
 
-    def core_activations(self, sizes: Sizes, options: Options) -> int:  # noqa: ARG002
+    def core_activations(self, sizes: Sizes, options: Options) -> int:
         scores = 2 * sizes["tokens"] * sizes["keys"]
         return sizes["heads"] * (scores + 2 * sizes["tokens"] * sizes["side"])
 
-    def attend(self, q: Any, k: Any, v: Any, own: Own, options: Options, grid: Grid) -> Any:
+    def attend(
+        self, q: Any, k: Any, v: Any, own: Own, options: Options, context: AttentionContext
+    ) -> Any:
         import torch
 
-        limit, lead = int(options["max_distance"]), grid.leading
+        grid = context.grid
+        if grid is None:
+            raise SpecError(
+                f"attention {self.name!r} needs tokens on a grid; a sequence is given at "
+                f"{context.site}"
+            )
+        limit, unseen = int(options["max_distance"]), None
+        if context.key_lengths is not None:
+            from nas_kernels.shapes import check_inputs, padding_of
 
-        def between(lines: int, table: Any) -> Any:
-            """(lines, lines, K): the table's rows for every pair of grid lines."""
-            line = torch.arange(lines, device=q.device)
-            offset = (line[None, :] - line[:, None]).clamp(-limit, limit)
-            return table[offset + limit + 1]
-
+            check_inputs(q, k, v, context.key_lengths)
+            padding = padding_of(context.key_lengths, k)
+            # A masked score is not enough: padding may be NaN, and NaN times zero is NaN.
+            k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
+            unseen = padding.transpose(-2, -1)
         q = q * q.shape[-1] ** -0.5
         scores = q @ k.transpose(-2, -1)
-        patches = (grid.rows, grid.columns)
-        q_grid = q[..., lead:, :].unflatten(-2, patches)
-        row = torch.einsum("bhrck,rsk->bhrcs", q_grid, between(grid.rows, own["row_key"]))
-        column = torch.einsum("bhrck,ctk->bhrct", q_grid, between(grid.columns, own["column_key"]))
-        bias = (row[..., :, None] + column[..., None, :]).flatten(-2).flatten(2, 3)
-        if lead:
-            class_key = (own["row_key"][:1] + own["column_key"][:1]).transpose(0, 1)
-            to_class = q @ class_key
-            bias = torch.cat([to_class[..., lead:, :].expand(-1, -1, -1, lead), bias], dim=-1)
-            from_class = to_class[..., :lead, :].expand(-1, -1, -1, bias.shape[-1])
-            bias = torch.cat([from_class, bias], dim=-2)
-        weights: Any = torch.softmax(scores + bias, dim=-1)
-        out = weights @ v
+        scores = scores + _key_scores(q, own, grid, limit)
+        if unseen is not None:
+            # The least number and not -inf: a row without any key has weights of zero, not of NaN.
+            scores = scores.masked_fill(unseen, torch.finfo(scores.dtype).min)
+        weights: Any = torch.softmax(scores, dim=-1)
+        if unseen is not None:
+            weights = weights.masked_fill(unseen, 0)
+        return weights @ v + _weighted_offsets(weights, own, grid, limit)
 
-        p_grid = weights[..., lead:, lead:].unflatten(-1, patches).unflatten(2, patches)
-        moved = torch.einsum(
-            "bhrcs,rsk->bhrck", p_grid.sum(-1), between(grid.rows, own["row_value"])
-        ) + torch.einsum(
-            "bhrct,ctk->bhrck", p_grid.sum(-2), between(grid.columns, own["column_value"])
-        )
-        moved = moved.flatten(2, 3)
-        if lead:
-            class_value = own["row_value"][:1] + own["column_value"][:1]
-            # A class token's own row is all class pairs, so its weights sum to one.
-            share = torch.cat(
-                [weights[..., :lead, :].sum(-1, True), weights[..., lead:, :lead].sum(-1, True)], -2
-            )
-            nothing = moved.new_zeros(*moved.shape[:2], lead, moved.shape[-1])
-            moved = torch.cat([nothing, moved], dim=-2) + share @ class_value
-        return out + moved
+
+def _between(lines: int, table: Any, limit: int) -> Any:
+    """(lines, lines, K): the table's rows for every pair of grid lines."""
+    import torch
+
+    line = torch.arange(lines, device=table.device)
+    offset = (line[None, :] - line[:, None]).clamp(-limit, limit)
+    return table[offset + limit + 1]
+
+
+def _key_scores(q: Any, own: Own, grid: Grid, limit: int) -> Any:
+    """q_i . a_ij of scaled queries (B, H, N, K): (B, H, N, N)."""
+    import torch
+
+    lead = grid.leading
+    q_grid = q[..., lead:, :].unflatten(-2, (grid.rows, grid.columns))
+    rows = _between(grid.rows, own["row_key"], limit)
+    columns = _between(grid.columns, own["column_key"], limit)
+    row = torch.einsum("bhrck,rsk->bhrcs", q_grid, rows)
+    column = torch.einsum("bhrck,ctk->bhrct", q_grid, columns)
+    bias = (row[..., :, None] + column[..., None, :]).flatten(-2).flatten(2, 3)
+    if not lead:
+        return bias
+    class_key = (own["row_key"][:1] + own["column_key"][:1]).transpose(0, 1)
+    to_class = q @ class_key
+    bias = torch.cat([to_class[..., lead:, :].expand(-1, -1, -1, lead), bias], dim=-1)
+    from_class = to_class[..., :lead, :].expand(-1, -1, -1, bias.shape[-1])
+    return torch.cat([from_class, bias], dim=-2)
+
+
+def _weighted_offsets(weights: Any, own: Own, grid: Grid, limit: int) -> Any:
+    """sum_j w_ij b_ij of weights (B, H, N, N): (B, H, N, K)."""
+    import torch
+
+    lead, patches = grid.leading, (grid.rows, grid.columns)
+    p_grid = weights[..., lead:, lead:].unflatten(-1, patches).unflatten(2, patches)
+    rows = _between(grid.rows, own["row_value"], limit)
+    columns = _between(grid.columns, own["column_value"], limit)
+    moved = torch.einsum("bhrcs,rsk->bhrck", p_grid.sum(-1), rows) + torch.einsum(
+        "bhrct,ctk->bhrck", p_grid.sum(-2), columns
+    )
+    moved = moved.flatten(2, 3)
+    if not lead:
+        return moved
+    class_value = own["row_value"][:1] + own["column_value"][:1]
+    # A class token's own row is all class pairs, so the class entry serves all of its weights.
+    share = torch.cat(
+        [weights[..., :lead, :].sum(-1, True), weights[..., lead:, :lead].sum(-1, True)], -2
+    )
+    nothing = moved.new_zeros(*moved.shape[:2], lead, moved.shape[-1])
+    return torch.cat([nothing, moved], dim=-2) + share @ class_value
 
 
 SOFTMAX_RELPOS = SoftmaxRelpos()

@@ -4,31 +4,49 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.operators.declaration import ALL_SITES, NO_OPTIONS, Grid, Options, Own, Parameter, Sizes
+from nas.operators.declaration import (
+    NO_OPTIONS,
+    AttentionContext,
+    Options,
+    Own,
+    Parameter,
+    Site,
+    Sizes,
+)
 
 
 class Softmax:
     """o_i = sum_j softmax_j(q_i . k_j / sqrt(d)) v_j."""
 
     name = "softmax"
-    sites = ALL_SITES
+    sites: frozenset[Site] = frozenset({"encoder_self"})
     options = NO_OPTIONS
     efficient = False
 
-    def parameters(self, options: Options) -> dict[str, Parameter]:  # noqa: ARG002
+    def parameters(self, options: Options) -> dict[str, Parameter]:
         return {}
 
-    def core_macs(self, sizes: Sizes, options: Options) -> int:  # noqa: ARG002
+    def core_macs(self, sizes: Sizes, options: Options) -> int:
         return 2 * sizes["tokens"] * sizes["keys"] * sizes["heads"] * sizes["head_width"]
 
-    def core_activations(self, sizes: Sizes, options: Options) -> int:  # noqa: ARG002
+    def core_activations(self, sizes: Sizes, options: Options) -> int:
         # The fused kernel keeps one running maximum and sum a row, never the score matrix.
         return 2 * sizes["tokens"] * sizes["heads"]
 
-    def attend(self, q: Any, k: Any, v: Any, own: Own, options: Options, grid: Grid) -> Any:  # noqa: ARG002
+    def attend(
+        self, q: Any, k: Any, v: Any, own: Own, options: Options, context: AttentionContext
+    ) -> Any:
         from torch.nn.functional import scaled_dot_product_attention
 
-        return scaled_dot_product_attention(q, k, v)
+        if context.key_lengths is None:
+            return scaled_dot_product_attention(q, k, v)
+        from nas_kernels.shapes import check_inputs, padding_of
+
+        check_inputs(q, k, v, context.key_lengths)
+        padding = padding_of(context.key_lengths, k)
+        # A masked score is not enough: padding may be NaN, and NaN times a weight of zero is NaN.
+        k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
+        return scaled_dot_product_attention(q, k, v, attn_mask=~padding.transpose(-2, -1))
 
 
 SOFTMAX = Softmax()

@@ -15,7 +15,7 @@ class Mlp:
     name = "mlp"
     options = NO_OPTIONS
 
-    def parameters(self, options: Options) -> dict[str, Parameter]:  # noqa: ARG002
+    def parameters(self, options: Options) -> dict[str, Parameter]:
         return {
             "in_weight": Parameter(("ffn_width",), ("width",)),
             "in_bias": Parameter(("ffn_width",), init="zeros"),
@@ -23,13 +23,13 @@ class Mlp:
             "out_bias": Parameter(("width",), init="zeros"),
         }
 
-    def macs(self, sizes: Sizes, options: Options) -> int:  # noqa: ARG002
+    def macs(self, sizes: Sizes, options: Options) -> int:
         return 2 * sizes["tokens"] * sizes["width"] * sizes["ffn_width"]
 
-    def activations(self, sizes: Sizes, options: Options) -> int:  # noqa: ARG002
+    def activations(self, sizes: Sizes, options: Options) -> int:
         return 2 * sizes["tokens"] * sizes["ffn_width"]
 
-    def apply(self, x: Any, own: Own, activation: str, options: Options) -> Any:  # noqa: ARG002
+    def apply(self, x: Any, own: Own, activation: str, options: Options) -> Any:
         from torch.nn import functional
 
         hidden = functional.linear(x, own["in_weight"], own["in_bias"])
