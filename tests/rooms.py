@@ -59,6 +59,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "ray": ("nas/run/ray_tune.py",),
     "rich": ("nas/cli/",),
     "sacrebleu": ("nas/task/translation.py",),
+    "scipy": ("nas/report/statistics.py",),
     "sklearn": ("nas/task/image_classification.py",),
     "sqlalchemy": ("nas/store/sql.py", "nas/store/database.py"),
     "starlette": ("services/nas_services/",),

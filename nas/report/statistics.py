@@ -22,7 +22,7 @@ class Estimate:
 
 def kendall_tau(left: Sequence[float], right: Sequence[float]) -> float | None:
     """Kendall's tau-b (1945) of two lists; None where one of them is constant or too short."""
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     if len(set(left)) < 2 or len(set(right)) < 2:
         return None

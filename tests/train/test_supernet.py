@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scipy.stats import kendalltau  # type: ignore[import-untyped]
+from scipy.stats import kendalltau
 from torch import Tensor
 from torch.nn import functional
 
