@@ -41,6 +41,9 @@ TORCHLESS = {
 }  # fmt: skip
 TORCH = {"torch", "torchvision", "torchaudio", "triton", "safetensors.torch", "nas_kernels"}
 
+# The rooms beside torch whose catalog entries are declarations; all of nas.operators is without it.
+DECLARED = {"nas.task", "nas.cost"}
+
 BARE_GPU_BOX = {"nas.model", "nas.cost", "nas.train", "nas.task", "nas_kernels"}
 NOT_ON_A_GPU_BOX = {"ray", "mlflow", "optuna", "sqlalchemy"}
 
@@ -165,14 +168,14 @@ class Checkout:
 
     @cached_property
     def declarations(self) -> set[str]:
-        """The modules of operators and tasks that the catalog names: loaded to check a request."""
+        """The modules of tasks and costs that the catalog names: loaded to check a request."""
         tree = self.trees.get("nas.catalog", ast.Module([], []))
         named = {
             node.value.partition(":")[0]
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and ":" in node.value
         }
-        return {name for name in named & set(self.modules) if room(name) == "nas.task"}
+        return {name for name in named & set(self.modules) if room(name) in DECLARED}
 
 
 def _moments(nodes: Iterable[ast.AST], moment: Moment) -> Iterator[tuple[ast.AST, Moment]]:
