@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from benchmarks.measuring.report import machine, parser, print_table, write
-from nas.cost.analytic import analytic_metrics
+from nas.cost.cost import exact_costs
 from nas.space.architecture import Architecture
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
@@ -37,7 +37,8 @@ def encode(space: SearchSpace, architectures: Sequence[Architecture]) -> int:
 
 def price(architectures: Sequence[Architecture]) -> tuple[float, float]:
     """Prices all; the lowest and the highest FLOPs among them."""
-    flops = [analytic_metrics(each, SHAPE)["flops"] for each in architectures]
+    cost = exact_costs(SHAPE)
+    flops = [cost(each)["flops"] for each in architectures]
     return min(flops), max(flops)
 
 

@@ -43,6 +43,9 @@ TORCHLESS = {
 SUBMITTING = {"nas.run.submission", "nas.run.workspace"}
 TORCH = {"torch", "torchvision", "torchaudio", "triton", "safetensors.torch", "nas_kernels"}
 
+# The rooms beside torch whose catalog entries are declarations; all of nas.operators is without it.
+DECLARED = {"nas.task", "nas.cost"}
+
 BARE_GPU_BOX = {"nas.model", "nas.cost", "nas.train", "nas.task", "nas_kernels"}
 NOT_ON_A_GPU_BOX = {"ray", "mlflow", "optuna", "sqlalchemy"}
 
@@ -61,6 +64,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "ray": ("nas/run/ray_tune.py",),
     "rich": ("nas/cli/",),
     "sacrebleu": ("nas/task/translation.py",),
+    "scipy": ("nas/report/statistics.py",),
     "sklearn": ("nas/task/image_classification.py",),
     "sqlalchemy": ("nas/store/sql.py", "nas/store/database.py"),
     "starlette": ("services/nas_services/",),
@@ -166,14 +170,14 @@ class Checkout:
 
     @cached_property
     def declarations(self) -> set[str]:
-        """The modules of operators and tasks that the catalog names: loaded to check a request."""
+        """The modules of tasks and costs that the catalog names: loaded to check a request."""
         tree = self.trees.get("nas.catalog", ast.Module([], []))
         named = {
             node.value.partition(":")[0]
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and ":" in node.value
         }
-        return {name for name in named & set(self.modules) if room(name) == "nas.task"}
+        return {name for name in named & set(self.modules) if room(name) in DECLARED}
 
 
 def _moments(nodes: Iterable[ast.AST], moment: Moment) -> Iterator[tuple[ast.AST, Moment]]:

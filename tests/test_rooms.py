@@ -36,6 +36,7 @@ LAWFUL = {
     "nas/catalog.py": """
         from nas.registry import Registry
         TASKS = Registry("task", {"digits": "nas.task.digits:DIGITS"})
+        COSTS = Registry("cost", {"latency_ms": "nas.cost.latency:LATENCY"})
         """,
     "nas/operators/__init__.py": "",
     "nas/operators/linear.py": """
@@ -51,6 +52,7 @@ LAWFUL = {
     "nas/strategy/optuna.py": "import optuna",
     "nas/store/sql.py": "import sqlalchemy.orm",
     "nas/model/network.py": "import torch\nfrom nas.search.spec import SearchSpec",
+    "nas/cost/latency.py": "def measure():\n    import torch\n    return torch.cuda",
     "nas/task/digits.py": "def load():\n    import torch\n    return torch.zeros(1)",
     "nas/task/image_classification.py": "import sklearn.datasets\nimport torchvision",
     "nas/train/loop.py": "import nas.model.network\nfrom nas.task import digits",
@@ -163,6 +165,10 @@ BREACHES: dict[str, tuple[dict[str, str], str]] = {
     "torch on loading a declared task": (
         {"nas/task/digits.py": "import torch"},
         "nas/task/digits.py:1: loading nas.task.digits loads torch",
+    ),
+    "torch on loading a declared cost": (
+        {"nas/cost/latency.py": "import torch"},
+        "nas/cost/latency.py:1: loading nas.cost.latency loads torch",
     ),
     "torch by another form of it": (
         {"nas/strategy/ranked.py": "from safetensors import torch"},

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.cost.machine import processor
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The arguments that every benchmark has: `--out FILE` for the JSON."""
@@ -23,7 +25,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     import torch
 
     found: dict[str, Any] = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -32,15 +34,6 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     if device.startswith("cuda"):
         found["device"] = torch.cuda.get_device_name(device)
     return found
-
-
-def _processor() -> str:
-    described = Path("/proc/cpuinfo")
-    if described.exists():
-        for line in described.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from nas.cli.search import AsJson
 from nas.errors import SpecError
 
 if TYPE_CHECKING:
+    from nas.model.network import StandaloneNetwork
     from nas.search.workload import Workload
     from nas.space.architecture import Architecture
     from nas.space.task_shape import TaskShape
@@ -25,7 +27,9 @@ def cost(
     architecture: Annotated[Path, typer.Argument(help="An architecture, a JSON file.")],
     task: Annotated[str, typer.Option(help="The task whose shapes it is costed on.")],
     option: Options = None,
-    latency: Annotated[bool, typer.Option(help="Measure latency too.")] = False,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="A cost to measure: latency_ms. May be repeated.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     batch: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 1,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
@@ -33,30 +37,29 @@ def cost(
     repetitions: Annotated[int, typer.Option(min=1, help="Timed passes.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Parameters, FLOPs by part, activation bytes, and measured latency on request."""
+    """Exact costs, FLOPs by part, and what is measured on request."""
     from nas import catalog
-    from nas.cost.analytic import analytic_metrics, flops_by_group
+    from nas.cost.analytic import flops_by_group
+    from nas.cost.cost import exact_costs
     from nas.search.spec import parse_workload
     from nas.space.architecture import load_architecture
 
     found = load_architecture(architecture)
     declared = catalog.TASKS.load(task, "--task")
     shape = declared.shape(configured(task, option))
-    shown: dict[str, Any] = {"id": found.id, "task": task, **analytic_metrics(found, shape)}
-    shown = {key: int(v) if isinstance(v, float) else v for key, v in shown.items()}
+    given = {
+        "device": device,
+        "dtype": dtype,
+        "batch": batch,
+        "threads": threads,
+        "repetitions": repetitions,
+    }
+    workload = parse_workload(given, "nas cost")
+    shown: dict[str, Any] = {"id": found.id, "task": task, **exact_costs(shape, workload)(found)}
+    shown = {key: _plain(value) for key, value in shown.items()}
     shown["flops_by_group"] = flops_by_group(found, shape)
-    if latency:
-        workload = parse_workload(
-            {
-                "device": device,
-                "dtype": dtype,
-                "batch": batch,
-                "threads": threads,
-                "repetitions": repetitions,
-            },
-            "nas cost",
-        )
-        shown["latency"] = _measure(found, shape, workload)
+    if measure:
+        shown |= _measured(measure, found, shape, workload)
     if as_json:
         typer.echo(json.dumps(shown))
         return
@@ -73,19 +76,39 @@ def configured(task: str, given: list[str] | None) -> Any:
     return Part(name=task, options=options).configured(catalog.TASKS, "--option")
 
 
-def _measure(architecture: Architecture, shape: TaskShape, workload: Workload) -> dict[str, Any]:
-    from nas.cost.latency import measure
-    from nas.model.network import StandaloneNetwork
+def _plain(value: Any) -> Any:
+    # Counts stay whole numbers to the last digit.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    network = StandaloneNetwork(architecture, shape)
-    try:
-        return measure(network, shape, workload).to_json()
-    except (RuntimeError, AssertionError) as error:
-        if workload.device == "cpu":
-            raise
-        # Torch says in these what is wrong with the device: no driver, no such GPU, no memory.
-        what = str(error).splitlines()[0]
-        raise SpecError(f"--device {workload.device}: not usable here: {what}") from error
+
+def _measured(
+    names: Sequence[str], architecture: Architecture, shape: TaskShape, workload: Workload
+) -> dict[str, Any]:
+    from nas import catalog
+    from nas.cost.cost import Candidate, CostModel
+
+    models: dict[str, CostModel] = {name: catalog.COSTS.load(name, "--measure") for name in names}
+
+    def network() -> StandaloneNetwork:
+        from nas.model.network import StandaloneNetwork
+
+        return StandaloneNetwork(architecture, shape)
+
+    candidate = Candidate(architecture, shape, workload, network)
+    shown: dict[str, Any] = {}
+    machines: dict[str, str] = {}
+    for name, model in models.items():
+        try:
+            figure = model.figure(candidate)
+        except (RuntimeError, AssertionError) as error:
+            if workload.device == "cpu":
+                raise
+            # Torch says in these what is wrong with the device: no driver, no such GPU, no memory.
+            what = str(error).splitlines()[0]
+            raise SpecError(f"--device {workload.device}: not usable here: {what}") from error
+        shown |= {name: figure.value, **figure.details}
+        machines[name] = figure.machine
+    return {**shown, "workload": workload.to_json(), "machines": machines}
 
 
 def register(app: typer.Typer) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from nas.cost.cost import Candidate, Figure
 from nas.search.objective import Metric
 from nas.space.architecture import Architecture, Layer
 from nas.space.blueprint import GROUPS, Ends, Part, ends, layer_parts, outer_parts
@@ -62,6 +63,8 @@ def _outer_costs(architecture: Architecture, shape: TaskShape) -> tuple[Costs, E
     return _sum(outer_parts(architecture, shape)), ends(architecture, shape)
 
 
+# All analytic costs of one architecture are asked for in a row.
+@lru_cache(maxsize=1)
 def costs(architecture: Architecture, shape: TaskShape) -> Costs:
     """Exact costs of an architecture on a task, a cached sum over its layers."""
     total, common = _outer_costs(replace(architecture, layers=()), shape)
@@ -82,14 +85,18 @@ def flops_by_group(architecture: Architecture, shape: TaskShape) -> dict[str, in
 
 @dataclass(frozen=True)
 class AnalyticCost:
-    """A cost model that is an exact function of the architecture."""
+    """A cost model that is a sum over the architecture's parts, or their largest."""
 
     metric: Metric
     read: Callable[[Costs], int]
 
     def of(self, architecture: Architecture, shape: TaskShape) -> int:
-        """The cost of one architecture."""
+        """The exact cost of one architecture."""
         return self.read(costs(architecture, shape))
+
+    def figure(self, candidate: Candidate) -> Figure:
+        """The same, as every cost model gives it."""
+        return Figure(float(self.of(candidate.architecture, candidate.shape)))
 
     def bound(self, space: SearchSpace, shape: TaskShape, end: End) -> int:
         """The exact smallest or largest cost in a space.
@@ -135,10 +142,3 @@ ACTIVATION_BYTES = AnalyticCost(
     Metric("activation_bytes", "minimize", "bytes", analytic=True),
     lambda each: each.activation_bytes,
 )
-ANALYTIC = (PARAMS, FLOPS, ACTIVATION_BYTES)
-
-
-def analytic_metrics(architecture: Architecture, shape: TaskShape) -> dict[str, float]:
-    """Every analytic metric by name."""
-    total = costs(architecture, shape)
-    return {cost.metric.name: float(cost.read(total)) for cost in ANALYTIC}

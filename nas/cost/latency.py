@@ -5,47 +5,34 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nas.cost.cost import Candidate, CostModel, Figure
+from nas.cost.machine import machine
 from nas.search.objective import Metric
 from nas.search.workload import Workload
 from nas.space.task_shape import TaskShape
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
-@dataclass(frozen=True)
-class Latency:
-    """A measured latency: median and half the interquartile range in ms, and its provenance."""
-
-    median_ms: float
-    spread_ms: float
-    workload: Workload
-    machine: str
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields by name."""
-        return {
-            "latency_ms": self.median_ms,
-            "spread_ms": self.spread_ms,
-            "workload": self.workload.to_json(),
-            "machine": self.machine,
-        }
-
-
-class LatencyCost:
-    """The declaration of measured latency: one batch, in milliseconds."""
+class LatencyCost(CostModel):
+    """Measured latency of one batch, in ms; `latency_spread_ms` is half the interquartile range."""
 
     metric = Metric("latency_ms", "minimize", "ms")
+
+    def figure(self, candidate: Candidate) -> Figure:
+        """See `measure`."""
+        return measure(candidate.network(), candidate.shape, candidate.workload)
 
 
 LATENCY = LatencyCost()
 
 
-def measure(network: nn.Module, shape: TaskShape, workload: Workload) -> Latency:
-    """Times `network(images)` on the workload; the network itself is left untouched.
+def measure(network: nn.Module, shape: TaskShape, workload: Workload) -> Figure:
+    """Times `network(images)` on the workload, the median; the network itself is left untouched.
 
     Runs on a copy in evaluation mode: `warmup` passes, then `repetitions` timed ones, each between
     device synchronisations. Raises `RuntimeError` from torch where the device is not there.
@@ -72,22 +59,10 @@ def measure(network: nn.Module, shape: TaskShape, workload: Workload) -> Latency
     kept = times[workload.warmup :]
     quartiles = statistics.quantiles(kept, n=4) if len(kept) > 1 else [kept[0]] * 3
     spread = (quartiles[2] - quartiles[0]) / 2
-    return Latency(statistics.median(kept), spread, workload, machine(device))
+    return Figure(statistics.median(kept), {"latency_spread_ms": spread}, machine(device))
 
 
-def machine(device: Any) -> str:
-    """What the figure was taken on: the GPU's name, or the processor and torch's version."""
-    import platform
-
-    import torch
-
-    version = f"torch {torch.__version__}"
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, {version}"
-    return f"{platform.machine()} CPU, {version}"
-
-
-def _synchronize(device: Any) -> None:
+def _synchronize(device: torch.device) -> None:
     import torch
 
     if device.type == "cuda":

@@ -103,6 +103,7 @@ def _differences(first: SearchSpec, second: SearchSpec) -> tuple[str, ...]:
         ("constraints", first.constraints, second.constraints),
     )
     found = [name for name, left, right in facts if left != right]
-    if "latency_ms" in first.objectives and first.latency != second.latency:
-        found.append("latency workload")
+    measured = dict.fromkeys((*first.measured_costs, *second.measured_costs))
+    if measured and first.latency != second.latency:
+        found.append(f"workload of {' and '.join(measured)}")
     return tuple(found)

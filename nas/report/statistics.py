@@ -51,7 +51,7 @@ def interval_of_mean(values: Sequence[float]) -> Estimate:
     No interval from one value, nor from equal values: a spread of nothing over a few seeds is a
     coincidence of coarse metrics, not certainty.
     """
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     n = len(values)
     mean = math.fsum(values) / n

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 
+from nas.cost.analytic import FLOPS
 from nas.errors import NothingFeasible, SearchStateError
 from nas.operators.declaration import Choice
 from nas.run.queue import fixed
@@ -103,10 +104,11 @@ def _matched(running: Running, member: Trial, attention: Choice) -> list[Archite
     own = all(layer.attention == attention for layer in member.architecture.layers)
     if own or not spec.search_space.allows_everywhere(attention):
         return []
-    flops, tolerance = member.metrics["flops"], spec.confirmation.flops_tolerance
+    flops = FLOPS.of(member.architecture, spec.task_shape)
+    name, tolerance = FLOPS.metric.name, spec.confirmation.flops_tolerance
     bounds = (
-        Constraint("flops", "<=", flops * (1 + tolerance)),
-        Constraint("flops", ">=", flops * (1 - tolerance)),
+        Constraint(name, "<=", flops * (1 + tolerance)),
+        Constraint(name, ">=", flops * (1 - tolerance)),
     )
     base = problem_of(spec)
     within = Problem(

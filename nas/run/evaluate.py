@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from nas import catalog
-from nas.cost import latency
-from nas.cost.analytic import analytic_metrics
+from nas.cost.cost import Candidate, CostModel, Figure, exact_costs
 from nas.errors import TrainingDiverged
 from nas.model.supernet import Supernet
 from nas.search.spec import SearchSpec, load_spec
@@ -86,6 +85,7 @@ class Evaluator:
         torch.set_num_threads(self.spec.executor.cores)
         self.data = load_data(self.spec, setup.data_root)
         self.task: Task = catalog.TASKS.load(self.spec.task.name)
+        self.exact = exact_costs(self.spec.task_shape, self.spec.latency)
 
     def __call__(self, proposal: Proposal) -> Measurement:
         """The measurement of one proposal; what goes wrong becomes its state and reason."""
@@ -102,23 +102,34 @@ class Evaluator:
 
     def _measure(self, proposal: Proposal) -> Measurement:
         architecture = proposal.architecture
-        metrics = analytic_metrics(architecture, self.spec.task_shape)
+        metrics = dict(self.exact(architecture))
         broken = [
             str(constraint)
             for constraint in self.spec.parsed_constraints
             if constraint.metric in metrics and constraint.violation(metrics) > 0
         ]
         if broken and proposal.role != "confirmed":
-            return Measurement(metrics, "infeasible", f"constraint not met: {'; '.join(broken)}")
+            reason = f"constraint not met: {'; '.join(broken)}"
+            return replace(Measurement.of(metrics), state="infeasible", reason=reason)
         if proposal.role == "confirmed":
             return Measurement.of(metrics | self._trained(proposal))
         metrics |= self._sliced(architecture)
-        wanted = {*self.spec.objectives, *(c.metric for c in self.spec.parsed_constraints)}
-        if "latency_ms" in wanted:
-            network = self.supernet.extract(architecture)
-            measured = latency.measure(network, self.spec.task_shape, self.spec.latency)
-            metrics |= {"latency_ms": measured.median_ms, "latency_spread_ms": measured.spread_ms}
-        return Measurement.of(metrics)
+        figures = self._figures(architecture)
+        for name, figure in figures.items():
+            metrics |= {**figure.details, name: figure.value}
+        machines = {name: figure.machine for name, figure in figures.items() if figure.machine}
+        return replace(Measurement.of(metrics), machines=machines)
+
+    def _figures(self, architecture: Architecture) -> dict[str, Figure]:
+        """What is measured of the slice, standing alone, on this machine."""
+        candidate = Candidate(
+            architecture,
+            self.spec.task_shape,
+            self.spec.latency,
+            lambda: self.supernet.extract(architecture),
+        )
+        models: list[CostModel] = [catalog.COSTS.load(name) for name in self.spec.measured_costs]
+        return {model.metric.name: model.figure(candidate) for model in models}
 
     # -- slices ----------------------------------------------------------------------------------
 

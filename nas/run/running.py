@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas import catalog
-from nas.cost.analytic import analytic_metrics
+from nas.cost.cost import exact_costs
 from nas.errors import EtnasError
 from nas.run.evaluate import Setup
 from nas.run.executor import Executor
@@ -150,6 +151,7 @@ class Running:
         self.listener(Update(role, count, total))
 
         def commit(trial: Trial) -> None:
+            self._note_machines(trial.measurement.machines)
             self.store.add_trial(self.lease, trial)
 
         def on_trial(trial: Trial) -> None:
@@ -165,6 +167,18 @@ class Running:
                 f"data are at fault; the last one's reason: {queue.broken}"
             )
         return self.store.trials(self.id, role)
+
+    def _note_machines(self, machines: Mapping[str, str]) -> None:
+        """Makes every machine that a cost was taken on a fact of the search: `NAME_machines`.
+
+        A list in JSON, so that figures of different machines are seen to be such.
+        """
+        noted = self.store.get(self.id).facts if machines else {}
+        for name, machine in machines.items():
+            fact = f"{name}_machines"
+            known = json.loads(noted.get(fact, "[]"))
+            if machine not in known:
+                self.store.add_facts(self.lease, {fact: json.dumps([*known, machine])})
 
 
 @contextmanager
@@ -187,10 +201,9 @@ def holding(search: str, place: Workspace, listener: Listener) -> Iterator[Runni
 
 def problem_of(spec: SearchSpec) -> Problem:
     """The request as strategies see it: exact costs are a function of the architecture."""
-    shape = spec.task_shape
     return Problem(
         spec.search_space,
         spec.parsed_objectives,
         spec.parsed_constraints,
-        lambda architecture: analytic_metrics(architecture, shape),
+        exact_costs(spec.task_shape, spec.latency),
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nas import catalog
-from nas.errors import SpecError
+from nas.errors import DuplicateName, SpecError
 from nas.registry import Registry, nearest
 from nas.search.objective import Constraint, Metric, Objective
 from nas.search.workload import Positive, Whole, Workload
@@ -260,7 +260,7 @@ class SearchSpec(_Request):
                 end = "smallest" if constraint.operator == "<=" else "largest"
                 cost = catalog.COSTS.load(constraint.metric)
                 best = cost.bound(self.search_space, self.task_shape, end)
-                if constraint.violation({constraint.metric: best}) > 0:
+                if best is not None and constraint.violation({constraint.metric: best}) > 0:
                     raise SpecError(
                         f"constraints: no architecture of {self.search_space.name} meets "
                         f"'{constraint}'; the {end} possible {constraint.metric} is {best}"
@@ -282,8 +282,23 @@ class SearchSpec(_Request):
     def metrics(self) -> dict[str, Metric]:
         """Every metric by name that the task and the cost models can give."""
         task = catalog.TASKS.load(self.task.name, "task").metrics
-        costs = (catalog.COSTS.load(name).metric for name in catalog.COSTS.names())
-        return {metric.name: metric for metric in (*task, *costs)}
+        found = {metric.name: metric for metric in task}
+        for name in catalog.COSTS.names():
+            metric = catalog.COSTS.load(name).metric
+            if metric.name != name or name in found:
+                raise DuplicateName(
+                    f"cost {name!r} gives the metric {metric.name!r}; a cost has its metric's name,"
+                    f" and none of the task's: {', '.join(each.name for each in task)}"
+                )
+            found[name] = metric
+        return found
+
+    @cached_property
+    def measured_costs(self) -> tuple[str, ...]:
+        """The costs that have to be measured for this request, as it is about them."""
+        wanted = {*self.objectives, *(each.metric for each in self.parsed_constraints)}
+        costs = (name for name in catalog.COSTS.names() if name in wanted)
+        return tuple(name for name in costs if not self.metrics[name].analytic)
 
     @cached_property
     def parsed_objectives(self) -> tuple[Objective, ...]:

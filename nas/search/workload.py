@@ -11,7 +11,7 @@ Whole = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Workload(BaseModel):
-    """The setting of a latency measurement; recorded with every figure as its provenance."""
+    """The setting of measured costs; part of the request, and so of what is known of a figure."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

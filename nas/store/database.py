@@ -193,8 +193,11 @@ class Database:
             url = sql.make_url(self._url)
         except (exc.ArgumentError, ValueError):
             return None
-        named = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-        return Path(url.database or "") if named else None
+        name = url.database or ":memory:"
+        if url.get_backend_name() != "sqlite" or ":memory:" in name or "mode=memory" in name:
+            return None
+        # SQLite's own URIs: https://www.sqlite.org/uri.html
+        return Path(name.removeprefix("file:").partition("?")[0] if name[:5] == "file:" else name)
 
     def close(self) -> None:
         """Closes all connections; the next call opens them again."""

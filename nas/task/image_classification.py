@@ -292,7 +292,7 @@ def _held_out(
 def _digest(pool: LabelledImages, classes: tuple[str, ...], split: str) -> str:
     """SHA-256 of class names, images as they were read, and the split with its labels."""
     content = hashlib.sha256(json.dumps([classes, split, list(pool.images.shape)]).encode())
-    content.update(memoryview(pool.images.contiguous().numpy()))
+    content.update(pool.images.contiguous().numpy().data)
     return content.hexdigest()
 
 

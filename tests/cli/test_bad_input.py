@@ -22,6 +22,7 @@ from nas.errors import (
 from tests.cli.conftest import Finished
 from tests.cli.terminal import DEMO, SMALL, SPACE, nas, refused, rows, written
 
+MEASURE = ("--measure", "latency_ms")
 WRONG_REQUESTS: dict[str, tuple[str, list[str]]] = {
     "space": ("space=digits_tny", ["space", "'digits_tny'", "did you mean 'digits_tiny'?"]),
     "task": ("task=digit", ["task", "did you mean 'digits'?", "image_folder"]),
@@ -179,8 +180,8 @@ def test_fields_of_an_architecture_that_are_wrong(tmp_path: Path) -> None:
     refused(nas("cost", path, "--task", "digits", "--option", "side"), "--option side", "=VALUE")
     refused(nas("cost", path, "--task", "digits", "--option", "sid=8"), "--option.sid", "'side'")
     refused(nas("cost", path, "--task", "digits", "--option", "side=7"), "patch_size 2", "7 pixels")
-    refused(nas("cost", path, "--task", "digits", "--latency", "--device", "tpu"), "'tpu' given")
-    refused(nas("cost", path, "--task", "digits", "--latency", "--dtype", "int8"), "'int8' given")
+    refused(nas("cost", path, "--task", "digits", *MEASURE, "--device", "tpu"), "'tpu' given")
+    refused(nas("cost", path, "--task", "digits", *MEASURE, "--dtype", "int8"), "'int8' given")
     refused(nas("cost", path), "--task")
     refused(nas("cost", tmp_path / "none.json", "--task", "digits"), "none.json", "no such file")
 
@@ -189,7 +190,7 @@ def test_a_device_that_is_not_here(tmp_path: Path, finished: Finished) -> None:
     best = nas("pareto", finished.id, "--best", "--home", finished.home)
     path = written(tmp_path / "best.json", best.out)
     # No machine has a thousand GPUs, and most have none.
-    said = nas("cost", path, "--task", "digits", "--latency", "--device", "cuda:999")
+    said = nas("cost", path, "--task", "digits", *MEASURE, "--device", "cuda:999")
     refused(said, "--device cuda:999", "not usable here")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.terminal import SPACE, nas, written
+from tests.cli.terminal import SPACE, nas, refused, written
 
 ARCHITECTURE = {
     "kind": "encoder",
@@ -85,13 +85,17 @@ def test_cost_by_hand(tmp_path: Path) -> None:
 
 def test_measured_latency_has_its_provenance(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", json.dumps(ARCHITECTURE))
-    ask = ("--latency", "--device", "cpu", "--batch", 3, "--repetitions", 4, "--json")
-    found = nas("cost", path, "--task", "digits", *ask).json["latency"]
+    ask = ("--device", "cpu", "--batch", 3, "--repetitions", 4, "--json")
+    found = nas("cost", path, "--task", "digits", "--measure", "latency_ms", *ask).json
     assert found["latency_ms"] > 0
-    assert found["spread_ms"] >= 0
-    assert "torch" in found["machine"]
+    assert found["latency_spread_ms"] >= 0
+    assert set(found["machines"]) == {"latency_ms"}
+    assert "torch" in found["machines"]["latency_ms"]
     assert {name: found["workload"][name] for name in ("device", "batch", "repetitions")} == {
         "device": "cpu",
         "batch": 3,
         "repetitions": 4,
     }
+    refused(
+        nas("cost", path, "--task", "digits", "--measure", "latency"), "--measure", "latency_ms"
+    )

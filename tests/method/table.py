@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from nas import catalog
-from nas.cost.analytic import analytic_metrics
+from nas.cost.cost import exact_costs
 from nas.search.pareto import ParetoFront, reference_point
 from nas.search.problem import Problem
 from nas.search.spec import SearchSpec, load_spec
@@ -53,12 +53,8 @@ class Table:
     def problem(self, *constraints: str) -> Problem:
         """The request's question, or it under other constraints."""
         spec = load_spec({**self.spec.to_json(), "constraints": constraints})
-
-        def cost(architecture: Architecture) -> Mapping[str, float]:
-            return analytic_metrics(architecture, spec.task_shape)
-
         space, objectives = spec.search_space, spec.parsed_objectives
-        return Problem(space, objectives, spec.parsed_constraints, cost)
+        return Problem(space, objectives, spec.parsed_constraints, exact_costs(spec.task_shape))
 
     def trial(self, index: int, architecture: Architecture) -> Trial:
         """An architecture's row as a trial."""

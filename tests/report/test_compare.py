@@ -1,6 +1,7 @@
 """Are two fronts compared at equal numbers, to one reference point, and only where they can be?"""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -69,3 +70,17 @@ def test_a_side_without_scores_is_named() -> None:
     spec = request(name="empty-one")
     with pytest.raises(NothingFeasible, match="empty-one"):
         compare_fronts((spec, []), (spec, searched(spec, 5)))
+
+
+def test_other_workloads_are_named_where_something_is_measured_on_them() -> None:
+    timed = {"constraints": ("latency_ms <= 5",)}
+    for asked, named in (({}, ()), (timed, ("workload of latency_ms",))):
+        one, two = request(**asked), request(**asked, latency={"batch": 8})
+        plain = searched(request(), 30) + controls(request(), 20, 0)
+        pool = [with_metrics(each, latency_ms=1.0) for each in plain]
+        assert compare_fronts((one, pool), (two, pool)).differences == named
+
+
+def with_metrics(trial: Trial, **more: float) -> Trial:
+    measurement = replace(trial.measurement, metrics={**trial.metrics, **more})
+    return replace(trial, measurement=measurement)

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional
 
 from nas import catalog
-from nas.cost.analytic import analytic_metrics
+from nas.cost.cost import exact_costs
+from nas.cost.machine import machine
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.search.trial import Proposal
 from nas.task.task import ImageData
@@ -21,6 +22,7 @@ from tests.run.cases import request
 
 SPEC = request()
 SPACE = SPEC.search_space
+COST = exact_costs(SPEC.task_shape)
 LARGEST = SPACE.extreme("largest")
 SMALLEST = SPACE.extreme("smallest")
 
@@ -63,7 +65,7 @@ def test_a_slice_is_scored_as_a_direct_computation_does(
                 accuracy = float((scores.argmax(1) == labels).double().mean())
     difference = losses[0] - losses[1]
     expected = {
-        **analytic_metrics(architecture, SPEC.task_shape),
+        **COST(architecture),
         "cross_entropy": losses[0].mean(),
         "accuracy": accuracy,
         "cross_entropy_paired_se": np.std(difference, ddof=1) / math.sqrt(60),
@@ -102,12 +104,12 @@ def test_a_loss_that_is_not_a_number_is_infeasible(evaluator: Evaluator) -> None
     assert found.state == "infeasible"
     assert found.reason.startswith("not finite: ")
     assert "cross_entropy" in found.reason
-    assert found.metrics["flops"] == analytic_metrics(SMALLEST, SPEC.task_shape)["flops"]
+    assert found.metrics["flops"] == COST(SMALLEST)["flops"]
     assert "cross_entropy" not in found.metrics
 
 
 def test_a_broken_analytic_constraint_is_found_before_any_forward_pass(tmp_path: Path) -> None:
-    least = analytic_metrics(SMALLEST, SPEC.task_shape)["flops"]
+    least = COST(SMALLEST)["flops"]
     spec = request(constraints=[f"flops <= {least}", "accuracy >= 0.1"])
     # There is no supernet that could be asked.
     evaluator = Evaluator(Setup.of(spec, tmp_path / "none", tmp_path / "none", tmp_path))
@@ -116,19 +118,22 @@ def test_a_broken_analytic_constraint_is_found_before_any_forward_pass(tmp_path:
         "infeasible",
         f"constraint not met: {spec.parsed_constraints[0]}",
     )
-    assert dict(found.metrics) == analytic_metrics(LARGEST, spec.task_shape)
+    assert dict(found.metrics) == COST(LARGEST)
     assert evaluator(Proposal("search", 1, SMALLEST)).state == "failed"
 
 
 def test_latency_is_measured_where_it_is_asked_for(setup: Setup, evaluator: Evaluator) -> None:
-    assert "latency_ms" not in evaluator(Proposal("search", 0, SMALLEST)).metrics
+    plain = evaluator(Proposal("search", 0, SMALLEST))
+    assert "latency_ms" not in plain.metrics
+    assert plain.machines == {}
     spec = request(
         objectives=["cross_entropy", "latency_ms"], latency={"repetitions": 3, "warmup": 1}
     )
     timing = Evaluator(replace(setup, spec=json.dumps(spec.to_json())))
-    metrics = timing(Proposal("search", 0, SMALLEST)).metrics
-    assert metrics["latency_ms"] > 0
-    assert metrics["latency_spread_ms"] >= 0
+    found = timing(Proposal("search", 0, SMALLEST))
+    assert found.metrics["latency_ms"] > 0
+    assert found.metrics["latency_spread_ms"] >= 0
+    assert found.machines == {"latency_ms": machine(torch.device("cpu"))}
     bounded = request(constraints=["latency_ms <= 1e-9"], latency={"repetitions": 1})
     timing = Evaluator(replace(setup, spec=json.dumps(bounded.to_json())))
     # Measured, so that it is known how far away it is; the front leaves it out.

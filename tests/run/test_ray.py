@@ -7,7 +7,7 @@ import random
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 import ray
 
-from nas.errors import TrainingDiverged
 from nas.run import ray_tune
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.executor import LocalExecutor, MachineUnavailable
-from nas.run.queue import TrialQueue, fixed
+from nas.run.queue import fixed
 from nas.run.ray_tune import RayExecutor
 from nas.run.workspace import Workspace
 from nas.search.spec import ExecutorSpec
-from nas.search.trial import Proposal, Trial
+from nas.search.trial import Proposal
 from nas.store.sql import SqlStore
 from tests.run.cases import RECIPE, facts, request
+from tests.run.conformance import ExecutorConformance, evaluated
 from tests.run.conftest import Finished
 from tests.run.processes import all_gone, command, descendants, newest, write_request
 
@@ -112,17 +112,6 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def evaluated(
-    executor: LocalExecutor | RayExecutor, setup: Setup, proposals: Sequence[Proposal]
-) -> list[Trial]:
-    """The trials in order; each was told of once."""
-    committed: list[Trial] = []
-    told: list[Trial] = []
-    executor.evaluate(setup, TrialQueue(fixed(proposals), committed.append), told.append)
-    assert sorted(t.index for t in told) == sorted(t.index for t in committed)
-    return sorted(committed, key=lambda trial: trial.index)
-
-
 def children_named(title: str) -> list[int]:
     return [pid for pid, shown in descendants(os.getpid()).items() if title in shown]
 
@@ -131,25 +120,21 @@ def children_named(title: str) -> list[int]:
 def test_the_trials_are_those_of_one_process(setup: Setup) -> None:
     rng = random.Random(0)
     wanted = [Proposal("search", i, SPACE.sample(rng), "label") for i in range(12)]
-    here = evaluated(LocalExecutor(SPEC.executor), setup, wanted)
-    there = evaluated(RayExecutor(SPEC.executor), setup, wanted)
+    here = evaluated(LocalExecutor(SPEC.executor), setup, fixed(wanted))
+    there = evaluated(RayExecutor(SPEC.executor), setup, fixed(wanted))
     assert facts(there) == facts(here)
     assert all(trial.succeeded for trial in there)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-class TestWorkers:
-    def test_what_raises_on_a_worker_is_a_failed_trial(self, setup: Setup, tmp_path: Path) -> None:
-        nowhere = replace(setup, supernet=tmp_path)
-        queue = TrialQueue(
-            fixed([Proposal("search", i, each) for i, each in enumerate((LARGEST, SMALLEST))]),
-            lambda _: None,
-        )
-        RayExecutor(SPEC.executor).evaluate(nowhere, queue, lambda _: None)
-        assert queue.finished
-        assert "no checkpoint here" in queue.broken
+class TestRayExecutor(ExecutorConformance):
+    name = "ray"
 
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+class TestWorkers:
     def test_a_worker_that_is_killed_is_a_failed_trial_and_the_rest_goes_on(
         self, setup: Setup, tmp_path: Path
     ) -> None:
@@ -168,43 +153,14 @@ class TestWorkers:
         killer.start()
         try:
             quick = [Proposal("search", i, LARGEST) for i in (0, 2, 3)]
-            found = evaluated(RayExecutor(endless.executor), given, [quick[0], SLOW, *quick[1:]])
+            wanted = fixed([quick[0], SLOW, *quick[1:]])
+            found = evaluated(RayExecutor(endless.executor), given, wanted)
         finally:
             over.set()
             killer.join()
         states = [trial.measurement.state for trial in found]
         assert states == ["succeeded", "failed", "succeeded", "succeeded"]
         assert "the worker died" in found[1].measurement.reason
-
-    def test_a_record_that_cannot_be_written_is_raised_here(self, setup: Setup) -> None:
-        def full(_trial: Trial) -> None:
-            raise OSError("no space left on device")
-
-        queue = TrialQueue(fixed([Proposal("search", i, SMALLEST) for i in range(6)]), full)
-        with pytest.raises(OSError, match="no space left on device"):
-            RayExecutor(SPEC.executor).evaluate(setup, queue, lambda _: None)
-
-    def test_a_strategy_that_raises_is_raised_here(self, setup: Setup) -> None:
-        def broken(_trials: Sequence[Trial]) -> Sequence[Proposal]:
-            raise ZeroDivisionError("of a strategy")
-
-        queue = TrialQueue(broken, lambda _: None)
-        with pytest.raises(ZeroDivisionError, match="of a strategy"):
-            RayExecutor(SPEC.executor).evaluate(setup, queue, lambda _: None)
-
-    def test_training_reports_and_its_own_error_comes_through(
-        self, setup: Setup, tmp_path: Path
-    ) -> None:
-        executor = RayExecutor(SPEC.executor)
-        reports = list(executor.train(replace(setup, supernet=tmp_path / "new")))
-        assert [report.step for report in reports] == [10, 20, 30, 40]
-        assert [report.loss for report in reports] == [
-            report.loss for report in train(replace(setup, supernet=tmp_path / "local"))
-        ]
-        recipe = {**RECIPE, "learning_rate": 1e30, "warmup_steps": 0}
-        wild = replace(setup, spec=json.dumps(request(supernet=recipe).to_json()))
-        with pytest.raises(TrainingDiverged, match="learning_rate"):
-            list(executor.train(replace(wild, supernet=tmp_path / "wild")))
 
     def test_a_training_worker_that_dies_is_said(self, setup: Setup, tmp_path: Path) -> None:
         executor = RayExecutor(SPEC.executor)

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from scipy.stats import kendalltau  # type: ignore[import-untyped]
+from scipy.stats import kendalltau
 
 from nas.search.rank_correlation import kendall_tau
 

@@ -1,0 +1,91 @@
+"""What is a cost model? A metric, and how its figure comes about for an architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from nas import catalog
+from nas.search.objective import Metric
+from nas.search.problem import ExactCost
+from nas.search.workload import Workload
+from nas.space.architecture import Architecture
+from nas.space.search_space import End, SearchSpace
+from nas.space.task_shape import TaskShape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STANDARD = Workload()
+
+
+def no_network() -> nn.Module:
+    """In place of a network where only exact costs are asked for."""
+    raise TypeError("an analytic cost is a function of the architecture: there is no network yet")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a cost is of: an architecture on a task's shapes, under a workload.
+
+    `network` makes the stand-alone network anew at each call, with the weights of its slice; it is
+    there for measured costs only, and what they do not ask for is never made.
+    """
+
+    architecture: Architecture
+    shape: TaskShape
+    workload: Workload = STANDARD
+    network: Callable[[], nn.Module] = no_network
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A cost's value in its metric's unit, and where it comes from.
+
+    `details` are further metrics that explain it (a spread), by names that nothing else has.
+    `machine` says in one line on what it was taken; it is empty for what is calculated.
+    """
+
+    value: float
+    details: Mapping[str, float] = field(default_factory=dict)
+    machine: str = ""
+
+
+class CostModel(Protocol):
+    """One entry of the catalog's costs, under its metric's name; loads without torch.
+
+    Where `metric.analytic`, the figure is a pure function of all but the network: it is taken for
+    every trial and known to the strategies. Otherwise it is measured where a request's objective
+    or constraint wants it, on the machine that the workload means.
+    """
+
+    @property
+    def metric(self) -> Metric:
+        """Name, direction and unit."""
+
+    def figure(self, candidate: Candidate, /) -> Figure:
+        """The candidate's figure; what is raised makes its trial a failed one."""
+
+    def bound(self, space: SearchSpace, shape: TaskShape, end: End, /) -> float | None:  # noqa: ARG002
+        """The exact smallest or largest value in a space; None where that is not known.
+
+        With it, a constraint that no architecture meets is refused when the search is submitted.
+        """
+        return None
+
+
+def cost_models() -> tuple[CostModel, ...]:
+    """Every cost model of the catalog, by name."""
+    return tuple(catalog.COSTS.load(name) for name in catalog.COSTS.names())
+
+
+def exact_costs(shape: TaskShape, workload: Workload = STANDARD) -> ExactCost:
+    """All analytic costs of an architecture by name, as the function that strategies are given."""
+    models = [(each.metric.name, each) for each in cost_models() if each.metric.analytic]
+
+    def cost(architecture: Architecture) -> dict[str, float]:
+        candidate = Candidate(architecture, shape, workload)
+        return {name: model.figure(candidate).value for name, model in models}
+
+    return cost
