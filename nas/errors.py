@@ -58,5 +58,13 @@ class CheckpointError(EtnasError, OSError):
     """A checkpoint could not be written or read; the previous one is untouched."""
 
 
+class MachineUnavailable(EtnasError, RuntimeError):
+    """No worker, GPU or memory can be had as asked for, or the worker that trained died."""
+
+
+class OutputError(EtnasError, OSError):
+    """A report or another file for a person could not be written."""
+
+
 class TrainingDiverged(EtnasError, ArithmeticError):
     """A training loss is not finite."""

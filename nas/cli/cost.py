@@ -27,8 +27,9 @@ def cost(
     architecture: Annotated[Path, typer.Argument(help="An architecture, a JSON file.")],
     task: Annotated[str, typer.Option(help="The task whose shapes it is costed on.")],
     option: Options = None,
+    latency: Annotated[bool, typer.Option("--latency", help="Measure latency too.")] = False,
     measure: Annotated[
-        list[str] | None, typer.Option(help="A cost to measure: latency_ms. May be repeated.")
+        list[str] | None, typer.Option(help="Another cost to measure. May be repeated.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     batch: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 1,
@@ -58,8 +59,9 @@ def cost(
     shown: dict[str, Any] = {"id": found.id, "task": task, **exact_costs(shape, workload)(found)}
     shown = {key: _plain(value) for key, value in shown.items()}
     shown["flops_by_group"] = flops_by_group(found, shape)
-    if measure:
-        shown |= _measured(measure, found, shape, workload)
+    wanted = ["latency_ms"] * latency + (measure or [])
+    if wanted:
+        shown |= _measured(wanted, found, shape, workload)
     if as_json:
         typer.echo(json.dumps(shown))
         return
@@ -100,12 +102,10 @@ def _measured(
     for name, model in models.items():
         try:
             figure = model.figure(candidate)
-        except (RuntimeError, AssertionError) as error:
-            if workload.device == "cpu":
-                raise
+        except (RuntimeError, AssertionError, MemoryError) as error:
             # Torch says in these what is wrong with the device: no driver, no such GPU, no memory.
-            what = str(error).splitlines()[0]
-            raise SpecError(f"--device {workload.device}: not usable here: {what}") from error
+            what = next(iter(str(error).splitlines()), "not enough memory")
+            raise SpecError(f"{name} cannot be measured here under {workload}: {what}") from error
         shown |= {name: figure.value, **figure.details}
         machines[name] = figure.machine
     return {**shown, "workload": workload.to_json(), "machines": machines}

@@ -53,8 +53,11 @@ def search(
             )
         _run(resume, home, as_json)
         return
+    from nas.run.submission import check
+
     request = load_spec(spec or Path(), dict(map(parse_change, change or [])))
     if dry_run:
+        check(request)
         _say_valid(request, as_json)
         return
     from nas.report.result import begin

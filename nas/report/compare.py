@@ -95,10 +95,15 @@ def compare_fronts(
     )
 
 
+def _supernet(spec: SearchSpec) -> tuple[str, float | None]:
+    # A time budget may cut a training short.
+    return spec.supernet_digest, spec.budget.hours(spec.executor.workers)
+
+
 def _differences(first: SearchSpec, second: SearchSpec) -> tuple[str, ...]:
     facts = (
         ("space", first.search_space.digest, second.search_space.digest),
-        ("supernet", first.supernet_digest, second.supernet_digest),
+        ("supernet", *(_supernet(each) for each in (first, second))),
         ("evaluation", first.evaluation, second.evaluation),
         ("constraints", first.constraints, second.constraints),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas import catalog
-from nas.errors import SearchNotFound
+from nas.errors import SearchNotFound, SpecError
+from nas.registry import nearest
 from nas.report.evidence import Summary
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame
@@ -40,6 +42,8 @@ class SearchResult:
     trials: tuple[Trial, ...]
     files: Mapping[str, str]
     place: Workspace
+    facts: Mapping[str, str]
+    """Where it comes from: commit, digests, machines."""
 
     @cached_property
     def summary(self) -> Summary:
@@ -74,11 +78,17 @@ class SearchResult:
             return self
         given = self.spec.to_json()
         given["constraints"] = [*given["constraints"], *constraints]
-        return replace(self, spec=load_spec(given))
+        spec = load_spec(given)
+        scored = [trial for trial in self.trials if trial.succeeded and trial.role == "search"]
+        for each in spec.parsed_constraints:
+            if lacking := [trial for trial in scored if each.metric not in trial.metrics]:
+                known = nearest(each.metric, sorted(lacking[0].metrics))
+                raise SpecError(f"constraint '{each}': not measured in search {self.id}; {known}")
+        return replace(self, spec=spec)
 
     def write_page(self, path: Path) -> Path:
         """Writes the report page as the trials stand now."""
-        text = page(self.spec, self.summary, self.trials, search_id=self.id)
+        text = page(self.spec, self.summary, self.trials, search_id=self.id, extra=self.facts)
         return write_atomically(path, text.encode())
 
     def to_json(self) -> dict[str, Any]:
@@ -115,7 +125,8 @@ def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
     record = store.get(search_id)
     files = {name: artifact.uri for name, artifact in store.artifacts(record.id).items()}
     trials = tuple(store.trials(record.id))
-    return SearchResult(record.id, record.state, load_spec(record.spec), trials, files, place)
+    spec, facts = load_spec(record.spec), provenance(record)
+    return SearchResult(record.id, record.state, spec, trials, files, place, facts)
 
 
 def begin(
@@ -168,6 +179,15 @@ def confirm_search(
 
 
 def _report(
-    search_id: str, spec: SearchSpec, trials: Sequence[Trial], folder: Path
+    record: SearchRecord, spec: SearchSpec, trials: Sequence[Trial], folder: Path
 ) -> Mapping[str, Path]:
-    return write_report(folder, spec, trials, search_id=search_id)
+    return write_report(folder, spec, trials, search_id=record.id, extra=provenance(record))
+
+
+def provenance(record: SearchRecord) -> dict[str, str]:
+    """What the record says of where a search comes from, in words: code, digests, machines."""
+    shown = {"submitted": record.created, "runs": str(record.attempt)}
+    for name, text in record.facts.items():
+        machines = name.endswith("_machines")
+        shown[name.replace("_", " ")] = "; ".join(json.loads(text)) if machines else text
+    return shown | ({"warm start": record.warm_start} if record.warm_start else {})

@@ -10,8 +10,9 @@ from nas.cost.analytic import FLOPS
 from nas.errors import NothingFeasible, SearchStateError
 from nas.operators.declaration import Choice
 from nas.run.queue import fixed
-from nas.run.running import Listener, Running, holding, problem_of
+from nas.run.running import Listener, Running, holding
 from nas.run.search import Reporter, write_report
+from nas.run.submission import problem_of
 from nas.run.workspace import Workspace
 from nas.search.objective import Constraint
 from nas.search.pareto import front_of
@@ -21,6 +22,7 @@ from nas.space.architecture import Architecture
 from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
+from nas.train.supernet import supernet_file
 
 Pair = tuple[Trial, Architecture, str]
 """A front member, a network to train for it, and that network's attention type ("" for itself)."""
@@ -43,6 +45,7 @@ def confirm(
             f"`nas search --resume {record.id}`"
         )
     with holding(record.id, place, listener) as running:
+        _check_supernet(running)
         _charge_only(running, "match")
         members = shortlist(running)
         pairs = _pairs(running, members)
@@ -51,6 +54,15 @@ def confirm(
         running.evaluate("confirmed", fixed(proposals), len(proposals))
         write_report(running, reporter)
         return running.store.set_state(running.lease, "succeeded", phase="report")
+
+
+def _check_supernet(running: Running) -> None:
+    file = supernet_file(running.setup.supernet)
+    if not file.exists():
+        raise SearchStateError(
+            f"search {running.id}: its supernet {file} is gone, so no rival can be scored; put it "
+            "back (MLflow has a copy, supernet.safetensors), or run the request as a new search"
+        )
 
 
 def _charge_only(running: Running, phase: str) -> None:

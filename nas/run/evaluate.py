@@ -15,7 +15,9 @@ from torch import Tensor
 
 from nas import catalog
 from nas.cost.cost import Candidate, CostModel, Figure, exact_costs
-from nas.errors import TrainingDiverged
+from nas.cost.machine import machine
+from nas.errors import EtnasError, MachineUnavailable, TrainingDiverged
+from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Measurement, Proposal
@@ -60,19 +62,56 @@ def load_data(spec: SearchSpec, data_root: Path) -> ImageData:
 
 
 def train(setup: Setup) -> Iterator[Progress]:
-    """Trains the request's supernet on this worker, or goes on where its checkpoint ends."""
+    """Trains the request's supernet on this worker, or goes on where its checkpoint ends.
+
+    Raises what the training raises, and `MachineUnavailable` where this worker has no GPU, not
+    enough memory, or cannot measure what the request wants measured.
+    """
     spec = setup.request()
     torch.set_num_threads(spec.executor.cores_for_training)
     data = load_data(spec, setup.data_root)
     # Found before hours of training: the images that candidates are scored on must be there.
     data.validation(spec.evaluation.images)
-    yield from train_supernet(
-        spec,
-        data,
-        setup.supernet,
-        device_of(spec),
-        limit=setup.training_seconds,
-    )
+    device = device_of(spec)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MachineUnavailable(
+            f"executor.gpus: {spec.executor.gpus:g} given, but torch sees no GPU on this worker"
+        )
+    try:
+        _try_measured_costs(spec)
+        yield from train_supernet(spec, data, setup.supernet, device, limit=setup.training_seconds)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, EtnasError) or not _is_memory(error):
+            raise
+        raise MachineUnavailable(
+            "this worker has not enough memory to train the supernet; a smaller "
+            f"supernet.batch_size or a smaller space may help ({_first_line(error)})"
+        ) from error
+
+
+def _try_measured_costs(spec: SearchSpec) -> None:
+    """Measures the largest network, untrained: a workload that cannot be had is found at once."""
+    largest, shape = spec.search_space.extreme("largest"), spec.task_shape
+    candidate = Candidate(largest, shape, spec.latency, lambda: StandaloneNetwork(largest, shape))
+    for name in spec.measured_costs:
+        model: CostModel = catalog.COSTS.load(name)
+        try:
+            model.figure(candidate)
+        except Exception as error:
+            raise MachineUnavailable(
+                f"{name} cannot be measured on this worker under {spec.latency}: "
+                f"{type(error).__name__}: {_first_line(error)}"
+            ) from error
+
+
+def _is_memory(error: Exception) -> bool:
+    # Torch has a class of its own only for a GPU's memory.
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 class Evaluator:
@@ -112,12 +151,14 @@ class Evaluator:
             reason = f"constraint not met: {'; '.join(broken)}"
             return replace(Measurement.of(metrics), state="infeasible", reason=reason)
         if proposal.role == "confirmed":
-            return Measurement.of(metrics | self._trained(proposal))
+            trained = Measurement.of(metrics | self._trained(proposal))
+            return replace(trained, machines={"confirmation": machine(self.device)})
         metrics |= self._sliced(architecture)
         figures = self._figures(architecture)
         for name, figure in figures.items():
             metrics |= {**figure.details, name: figure.value}
         machines = {name: figure.machine for name, figure in figures.items() if figure.machine}
+        machines["evaluation"] = machine(self.device)
         return replace(Measurement.of(metrics), machines=machines)
 
     def _figures(self, architecture: Architecture) -> dict[str, Figure]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from nas.errors import EtnasError
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.queue import TrialQueue
 from nas.search.spec import ExecutorSpec
@@ -13,10 +12,6 @@ from nas.search.trial import Trial
 from nas.train.loop import Progress
 
 OnTrial = Callable[[Trial], None]
-
-
-class MachineUnavailable(EtnasError, RuntimeError):
-    """No worker can be had, or the one that trained the supernet died."""
 
 
 class Executor(Protocol):

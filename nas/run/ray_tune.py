@@ -19,9 +19,9 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from nas.errors import EtnasError
+from nas.errors import EtnasError, MachineUnavailable
 from nas.run.evaluate import Evaluator, Setup, train
-from nas.run.executor import MachineUnavailable, OnTrial
+from nas.run.executor import OnTrial
 from nas.run.queue import TrialQueue
 from nas.search.spec import ExecutorSpec
 from nas.search.trial import Measurement, Proposal

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas import catalog
-from nas.cost.cost import exact_costs
-from nas.errors import EtnasError
+from nas.errors import EtnasError, writable
 from nas.run.evaluate import Setup
 from nas.run.executor import Executor
 from nas.run.lease import Heartbeat
@@ -21,7 +20,6 @@ from nas.run.projector import Projector
 from nas.run.queue import Propose, TrialQueue
 from nas.run.workspace import Workspace
 from nas.search.pareto import front_of
-from nas.search.problem import Problem
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial, TrialRole
 from nas.store.sql import SqlStore
@@ -61,6 +59,8 @@ class Running:
     phase: str = ""
     _since: float = field(default_factory=time.monotonic)
     _used: float = 0.0
+    # What was noted already, so that a trial costs no further look into the record.
+    _machines: set[tuple[str, str]] = field(default_factory=set)
     # The heartbeat charges too, from its own thread.
     _clock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -123,16 +123,23 @@ class Running:
         if members != self.store.front(self.id):
             self.store.set_front(self.lease, members)
 
+    def note_facts(self, facts: Mapping[str, str]) -> None:
+        """Adds facts to the record, where they are new."""
+        known = self.store.get(self.id).facts
+        if new := {name: text for name, text in facts.items() if known.get(name) != text}:
+            self.store.add_facts(self.lease, new)
+
     def note_artifact(self, name: str, path: Path) -> None:
         """Enters a file into the record, with its SHA-256."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.store.set_artifact(self.lease, name, str(path), digest)
 
-    def fail(self, error: EtnasError) -> None:
+    def fail(self, error: Exception) -> None:
         """Notes why the search stopped, unless another process has it now."""
+        kind = "" if isinstance(error, EtnasError) else f"{type(error).__name__}: "
         if self.heartbeat.lost is None:
-            self.store.set_state(self.lease, "failed", error=str(error))
+            self.store.set_state(self.lease, "failed", error=writable(f"{kind}{error}"))
 
     def evaluate(
         self,
@@ -169,16 +176,16 @@ class Running:
         return self.store.trials(self.id, role)
 
     def _note_machines(self, machines: Mapping[str, str]) -> None:
-        """Makes every machine that a cost was taken on a fact of the search: `NAME_machines`.
+        """Makes every machine that a figure was taken on a fact of the search: `NAME_machines`.
 
         A list in JSON, so that figures of different machines are seen to be such.
         """
-        noted = self.store.get(self.id).facts if machines else {}
-        for name, machine in machines.items():
+        new = machines.items() - self._machines
+        for name, machine in new:
             fact = f"{name}_machines"
-            known = json.loads(noted.get(fact, "[]"))
-            if machine not in known:
-                self.store.add_facts(self.lease, {fact: json.dumps([*known, machine])})
+            known = json.loads(self.store.get(self.id).facts.get(fact, "[]"))
+            self.note_facts({fact: json.dumps([*known, *({machine} - set(known))])})
+        self._machines |= new
 
 
 @contextmanager
@@ -197,13 +204,3 @@ def holding(search: str, place: Workspace, listener: Listener) -> Iterator[Runni
             executor.close()
             if heartbeat.lost is None:
                 running.charge()
-
-
-def problem_of(spec: SearchSpec) -> Problem:
-    """The request as strategies see it: exact costs are a function of the architecture."""
-    return Problem(
-        spec.search_space,
-        spec.parsed_objectives,
-        spec.parsed_constraints,
-        exact_costs(spec.task_shape, spec.latency),
-    )

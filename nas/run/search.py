@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from nas import catalog
-from nas.errors import EtnasError, NothingFeasible, SearchStateError
+from nas.errors import NothingFeasible, OutputError, SearchStateError
 from nas.run.queue import fixed
-from nas.run.running import Listener, Running, Update, holding, problem_of
-from nas.run.submission import WARM_TRIALS
+from nas.run.running import Listener, Running, Update, holding
+from nas.run.submission import WARM_TRIALS, problem_of
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
 from nas.search.problem import Problem
@@ -22,12 +22,13 @@ from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
 from nas.strategy.strategy import Strategy
+from nas.train.checkpoint import read_state
 from nas.train.supernet import supernet_file
 
 # Of the time budget, the share that supernet training may use: a first batch must still be scored.
 TRAINING_SHARE = 0.75
-Reporter = Callable[[str, SearchSpec, Sequence[Trial], Path], Mapping[str, Path]]
-"""Writes a report into a folder and gives its files by name."""
+Reporter = Callable[[SearchRecord, SearchSpec, Sequence[Trial], Path], Mapping[str, Path]]
+"""Writes a report into a folder and gives its files by name; raises `OutputError`."""
 
 
 def run(
@@ -57,7 +58,7 @@ def run(
             running.enter("report")
             write_report(running, reporter)
             return running.store.set_state(running.lease, "succeeded", phase="report")
-        except EtnasError as error:
+        except Exception as error:
             running.fail(error)
             raise
 
@@ -65,17 +66,23 @@ def run(
 def write_report(running: Running, reporter: Reporter) -> None:
     """Writes the report from the record's trials; front and files are noted in the record."""
     folder = running.place.report(running.id)
-    folder.mkdir(parents=True, exist_ok=True)
     trials = running.store.trials(running.id)
     running.listener(Update("report", 0, 1))
     running.note_front(trials)
-    for name, path in reporter(running.id, running.spec, trials, folder).items():
+    record = running.store.get(running.id)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = reporter(record, running.spec, trials, folder)
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise OutputError(f"report {folder}: not written ({what}); no trial is lost") from error
+    for name, path in files.items():
         running.note_artifact(name, path)
     running.listener(Update("report", 1, 1))
 
 
 def _train_supernet(running: Running) -> None:
-    hours = running.budget_hours
+    spec, hours = running.spec, running.budget_hours
     seconds = None
     if hours is not None:
         seconds = max(1.0, TRAINING_SHARE * hours * 3600 - running.spent())
@@ -88,6 +95,14 @@ def _train_supernet(running: Running) -> None:
             raise running.heartbeat.lost
     file = supernet_file(setup.supernet)
     running.note_artifact(file.name, file)
+    state = read_state(file, {})
+    running.note_facts(
+        {
+            "data_digest": state.identity["data digest"],
+            "supernet_steps": f"{state.step} of {spec.supernet.steps} {state.stopped}".strip(),
+            "supernet_precision": state.precision,
+        }
+    )
 
 
 def _search(running: Running) -> list[Trial]:

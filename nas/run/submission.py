@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Sequence
 
+from nas.cost.cost import exact_costs
 from nas.errors import StoreUnavailable
 from nas.run.workspace import Workspace
+from nas.search.problem import Problem
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
+from nas.strategy.random import fresh
 
 # The fact that says how many of the earlier search's trials a warm start looks at.
 WARM_TRIALS = "warm_start_trials"
 
 
+def problem_of(spec: SearchSpec) -> Problem:
+    """The request as strategies see it: exact costs are a function of the architecture."""
+    return Problem(
+        spec.search_space,
+        spec.parsed_objectives,
+        spec.parsed_constraints,
+        exact_costs(spec.task_shape, spec.latency),
+    )
+
+
+def check(spec: SearchSpec) -> None:
+    """Raises `NothingFeasible` where no architecture is found that keeps all exact constraints.
+
+    Each of them alone can be met when a request is valid; together they may still exclude all.
+    """
+    problem = problem_of(spec)
+    if problem.analytic_constraints:
+        fresh(problem, set(), random.Random(f"{spec.seed}/submission"), 1)
+
+
 def submit(spec: SearchSpec, place: Workspace, *, warm_start: str | None = None) -> SearchRecord:
     """Commits a request to the record, once nothing that can be known now stands against it.
 
-    Needs no engine: whoever runs the search may be elsewhere. Raises `SearchNotFound` for an
-    unknown `warm_start` and `StoreUnavailable` where record or folder cannot be used; nothing is
-    left then.
+    Needs no engine: whoever runs the search may be elsewhere. Raises what `check` raises,
+    `SearchNotFound` for an unknown `warm_start` and `StoreUnavailable` where record or folder
+    cannot be used; nothing is left then.
     """
+    check(spec)
     store = SqlStore(place.record_url)
     # A record that cannot be reached is found before there is a folder.
     store.searches()

@@ -21,6 +21,7 @@ from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
 
 PositiveFloat = Annotated[float, Field(gt=0, strict=True)]
+Cores = Annotated[Positive, Field(le=1024)]
 NonNegative = Annotated[float, Field(ge=0, strict=True)]
 
 
@@ -71,8 +72,8 @@ class Augmentation(_Request):
 class TrainingRecipe(_Request):
     """How weights are learnt: AdamW, linear warm-up then cosine to zero, clipped gradients."""
 
-    steps: Positive = 1000
-    batch_size: Positive = 64
+    steps: Annotated[Positive, Field(le=100_000_000)] = 1000
+    batch_size: Annotated[Positive, Field(le=65_536)] = 64
     learning_rate: PositiveFloat = 1e-3
     warmup_steps: Whole = 50
     weight_decay: NonNegative = 0.05
@@ -112,7 +113,7 @@ class Evaluation(_Request):
     """On what candidates are scored: the first `images` of the held-out split, the same for all."""
 
     images: Annotated[Whole, Field(ge=2)] | None = None
-    batch_size: Positive = 250
+    batch_size: Annotated[Positive, Field(le=65_536)] = 250
 
 
 class Controls(_Request):
@@ -158,10 +159,10 @@ class ExecutorSpec(_Request):
     """
 
     name: str = "ray"
-    workers: Positive = 1
-    cores: Positive = 1
-    gpus: NonNegative = 0
-    training_cores: Positive | None = None
+    workers: Annotated[Positive, Field(le=65_536)] = 1
+    cores: Cores = 1
+    gpus: Annotated[NonNegative, Field(le=64)] = 0
+    training_cores: Cores | None = None
 
     @model_validator(mode="before")
     @classmethod

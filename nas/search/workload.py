@@ -17,10 +17,10 @@ class Workload(BaseModel):
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$")] = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch: Positive = 1
-    threads: Positive = 1
-    warmup: Whole = 3
-    repetitions: Positive = 20
+    batch: Annotated[Positive, Field(le=65_536)] = 1
+    threads: Annotated[Positive, Field(le=1024)] = 1
+    warmup: Annotated[Whole, Field(le=100_000)] = 3
+    repetitions: Annotated[Positive, Field(le=100_000)] = 20
 
     def to_json(self) -> dict[str, Any]:
         """All fields by name."""

@@ -22,7 +22,7 @@ from nas.errors import (
 from tests.cli.conftest import Finished
 from tests.cli.terminal import DEMO, SMALL, SPACE, nas, refused, rows, written
 
-MEASURE = ("--measure", "latency_ms")
+LATENCY = "--latency"
 WRONG_REQUESTS: dict[str, tuple[str, list[str]]] = {
     "space": ("space=digits_tny", ["space", "'digits_tny'", "did you mean 'digits_tiny'?"]),
     "task": ("task=digit", ["task", "did you mean 'digits'?", "image_folder"]),
@@ -180,8 +180,10 @@ def test_fields_of_an_architecture_that_are_wrong(tmp_path: Path) -> None:
     refused(nas("cost", path, "--task", "digits", "--option", "side"), "--option side", "=VALUE")
     refused(nas("cost", path, "--task", "digits", "--option", "sid=8"), "--option.sid", "'side'")
     refused(nas("cost", path, "--task", "digits", "--option", "side=7"), "patch_size 2", "7 pixels")
-    refused(nas("cost", path, "--task", "digits", *MEASURE, "--device", "tpu"), "'tpu' given")
-    refused(nas("cost", path, "--task", "digits", *MEASURE, "--dtype", "int8"), "'int8' given")
+    refused(nas("cost", path, "--task", "digits", LATENCY, "--device", "tpu"), "'tpu' given")
+    refused(nas("cost", path, "--task", "digits", LATENCY, "--dtype", "int8"), "'int8' given")
+    refused(nas("cost", path, "--task", "digits", LATENCY, "--batch", 10**9), "batch", "65536")
+    refused(nas("cost", path, "--task", "digits", LATENCY, "--threads", 10**6), "threads", "1024")
     refused(nas("cost", path), "--task")
     refused(nas("cost", tmp_path / "none.json", "--task", "digits"), "none.json", "no such file")
 
@@ -190,8 +192,21 @@ def test_a_device_that_is_not_here(tmp_path: Path, finished: Finished) -> None:
     best = nas("pareto", finished.id, "--best", "--home", finished.home)
     path = written(tmp_path / "best.json", best.out)
     # No machine has a thousand GPUs, and most have none.
-    said = nas("cost", path, "--task", "digits", *MEASURE, "--device", "cuda:999")
-    refused(said, "--device cuda:999", "not usable here")
+    said = nas("cost", path, "--task", "digits", LATENCY, "--device", "cuda:999")
+    refused(said, "latency_ms cannot be measured here", "cuda:999")
+
+
+def test_a_filter_by_what_was_not_measured(finished: Finished) -> None:
+    said = nas("pareto", finished.id, "--home", finished.home, "--constraint", "latency_ms <= 3")
+    refused(said, "latency_ms <= 3", "not measured", finished.id, "activation_bytes")
+
+
+def test_constraints_that_exclude_each_other(tmp_path: Path) -> None:
+    both = {**SMALL, "constraints": ["flops <= 60000", "flops >= 90000"]}
+    spec, home = written(tmp_path / "spec.yaml", both), tmp_path / "home"
+    refused(nas("search", spec, "--dry-run"), "no architecture", "flops <= 60000", code=3)
+    refused(nas("search", spec, "--home", home), "no architecture", "flops >= 90000", code=3)
+    assert not home.exists()
 
 
 def test_commands_and_options_that_do_not_exist() -> None:

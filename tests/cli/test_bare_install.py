@@ -72,7 +72,7 @@ def test_the_rest_names_what_to_install_and_leaves_nothing(
         "search": (["search", spec, "--home", home], "torch"),
         "resume": (["search", "--resume", finished.id, "--home", finished.home], "torch"),
         "confirm": (["confirm", finished.id, "--home", finished.home], "torch"),
-        "latency": (["cost", path, "--task", "digits", "--measure", "latency_ms"], "torch"),
+        "latency": (["cost", path, "--task", "digits", "--latency"], "torch"),
         "page": (["pareto", finished.id, "--html", page, "--home", finished.home], "plotly"),
         "prepare": (["data", "prepare", "cifar10"], "torchvision"),
         "rebuild": (["store", "rebuild", finished.id, "--home", finished.home], "mlflow"),

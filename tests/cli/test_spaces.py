@@ -86,7 +86,7 @@ def test_cost_by_hand(tmp_path: Path) -> None:
 def test_measured_latency_has_its_provenance(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", json.dumps(ARCHITECTURE))
     ask = ("--device", "cpu", "--batch", 3, "--repetitions", 4, "--json")
-    found = nas("cost", path, "--task", "digits", "--measure", "latency_ms", *ask).json
+    found = nas("cost", path, "--task", "digits", "--latency", *ask).json
     assert found["latency_ms"] > 0
     assert found["latency_spread_ms"] >= 0
     assert set(found["machines"]) == {"latency_ms"}

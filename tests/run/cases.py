@@ -53,18 +53,18 @@ def place_in(root: Path) -> Workspace:
 
 
 def full_report(
-    search_id: str, spec: SearchSpec, trials: Sequence[Trial], folder: Path
+    record: SearchRecord, spec: SearchSpec, trials: Sequence[Trial], folder: Path
 ) -> Mapping[str, Path]:
     """The real report."""
-    return write_report(folder, spec, trials, search_id=search_id)
+    return write_report(folder, spec, trials, search_id=record.id)
 
 
 def short_report(
-    search_id: str, _spec: SearchSpec, trials: Sequence[Trial], folder: Path
+    record: SearchRecord, _spec: SearchSpec, trials: Sequence[Trial], folder: Path
 ) -> Mapping[str, Path]:
     """A line for those who look at other things."""
     path = folder / "report.txt"
-    path.write_text(f"{search_id}: {len(trials)} trials\n")
+    path.write_text(f"{record.id}: {len(trials)} trials\n")
     return {"report.txt": path}
 
 

@@ -128,6 +128,15 @@ def test_an_unfinished_search_is_refused(place: Workspace) -> None:
 
 
 @pytest.mark.parametrize(("phase", "at"), [("matched", 2), ("confirmed", 1), ("confirmed", 4)])
+def test_a_supernet_that_is_gone_is_said(place: Workspace) -> None:
+    id = finish(request(), place).id
+    for file in place.root.glob("supernets/*/*.safetensors"):
+        file.unlink()
+    with pytest.raises(SearchStateError, match=r"supernet\.safetensors is gone.*new search"):
+        confirm.confirm(id, place, reporter=short_report)
+    assert SqlStore(place.record_url).get(id).state == "succeeded"
+
+
 def test_an_interrupted_confirmation_goes_on(
     confirmed: tuple[Workspace, str], place: Workspace, phase: str, at: int
 ) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import ray
 
+from nas.errors import MachineUnavailable
 from nas.run import ray_tune
 from nas.run.evaluate import Evaluator, Setup, train
-from nas.run.executor import LocalExecutor, MachineUnavailable
+from nas.run.executor import LocalExecutor
 from nas.run.queue import fixed
 from nas.run.ray_tune import RayExecutor
 from nas.run.workspace import Workspace

@@ -1,16 +1,27 @@
 """A whole search on digits, its budgets, its failures and what stands in the record after it."""
 
+import errno
 import hashlib
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from nas.errors import LeaseLost, SearchNotFound, SearchStateError, TrainingDiverged
+from nas.errors import (
+    LeaseLost,
+    MachineUnavailable,
+    OutputError,
+    SearchNotFound,
+    SearchStateError,
+    TrainingDiverged,
+)
 from nas.run import search
 from nas.run.evaluate import Evaluator
 from nas.run.executor import LocalExecutor
@@ -21,7 +32,16 @@ from nas.search.pareto import ParetoFront
 from nas.search.trial import Measurement, Proposal, Trial
 from nas.store.sql import SqlStore
 from nas.train.supernet import supernet_file
-from tests.run.cases import RECIPE, facts, finish, outcome, place_in, request, short_report
+from tests.run.cases import (
+    RECIPE,
+    facts,
+    finish,
+    full_report,
+    outcome,
+    place_in,
+    request,
+    short_report,
+)
 from tests.run.conftest import Finished
 
 pytestmark = pytest.mark.usefixtures("without_mlflow")
@@ -39,6 +59,9 @@ class TestUndisturbed:
         assert record.facts["space_digest"] == finished.spec.search_space.digest
         assert record.facts["supernet_digest"] == finished.spec.supernet_digest
         assert "etnas" in record.facts
+        assert "torch" in record.facts["evaluation_machines"]
+        assert len(record.facts["data_digest"]) == 64
+        assert record.facts["supernet_steps"] == f"{RECIPE['steps']} of {RECIPE['steps']}"
         phases = [
             event.data["phase"]
             for event in finished.store.events(finished.id)
@@ -167,6 +190,82 @@ def test_a_supernet_that_diverges_is_said(place: Workspace) -> None:
     stopped = store_of(place).get(record.id)
     assert (stopped.state, stopped.phase) == ("failed", "supernet")
     assert "learning_rate" in (stopped.error or "")
+
+
+class TestBeforeHoursOfTraining:
+    """What this machine cannot do is said, and noted in the record, before anything is learnt."""
+
+    def stopped(self, place: Workspace, **changes: Any) -> str:
+        record = submit(request(**changes), place)
+        with pytest.raises(MachineUnavailable) as caught:
+            search.run(record.id, place, reporter=short_report)
+        noted = store_of(place).get(record.id)
+        assert (noted.state, noted.phase, noted.error) == ("failed", "supernet", str(caught.value))
+        assert not list(place.root.glob("supernets/*/*.safetensors"))
+        return str(caught.value)
+
+    def test_no_gpu(self, place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        said = self.stopped(place, executor={"name": "local", "gpus": 1})
+        assert "executor.gpus: 1 given, but torch sees no GPU" in said
+
+    def test_a_workload_that_cannot_be_had(self, place: Workspace) -> None:
+        workload = {"device": "cuda:999"}
+        said = self.stopped(place, objectives=["cross_entropy", "latency_ms"], latency=workload)
+        assert "latency_ms cannot be measured on this worker" in said
+        assert "cuda:999" in said
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError(),
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 EiB"),
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        ],
+        ids=["python", "gpu", "cpu"],
+    )
+    def test_no_memory(
+        self, error: Exception, place: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("nas.train.loop.optimizer_for", fail)
+        assert "smaller supernet.batch_size" in self.stopped(place)
+
+
+def test_a_fault_of_ours_is_noted_too_and_a_mended_one_resumes(
+    finished: Finished, place: Workspace
+) -> None:
+    record = submit(finished.spec, place)
+
+    def broken(update: Update) -> None:
+        if update.phase == "random":
+            raise ZeroDivisionError("a fault")
+
+    with pytest.raises(ZeroDivisionError):
+        search.run(record.id, place, reporter=short_report, listener=broken)
+    assert store_of(place).get(record.id).error == "ZeroDivisionError: a fault"
+    search.run(record.id, place, reporter=short_report)
+    assert outcome(place, record.id) == outcome(finished.place, finished.id)
+
+
+def test_a_disk_that_fills_before_the_report_loses_nothing(
+    finished: Finished, place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    record = submit(finished.spec, place)
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.report.files.write_atomically", full)
+        with pytest.raises(OutputError, match=r"report .*No space left on device.*no trial is"):
+            search.run(record.id, place, reporter=full_report)
+    stopped = store_of(place).get(record.id)
+    assert (stopped.state, stopped.phase) == ("failed", "report")
+    assert list(place.report(record.id).iterdir()) == []
+    assert search.run(record.id, place, reporter=full_report).state == "succeeded"
+    assert outcome(place, record.id) == outcome(finished.place, finished.id)
 
 
 class TestBudgets:
