@@ -101,7 +101,7 @@ def _supernet(spec: SearchSpec) -> tuple[str, float | None]:
 
 
 def _differences(first: SearchSpec, second: SearchSpec) -> tuple[str, ...]:
-    facts = (
+    facts: tuple[tuple[str, object, object], ...] = (
         ("space", first.search_space.digest, second.search_space.digest),
         ("supernet", *(_supernet(each) for each in (first, second))),
         ("evaluation", first.evaluation, second.evaluation),

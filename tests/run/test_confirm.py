@@ -127,7 +127,6 @@ def test_an_unfinished_search_is_refused(place: Workspace) -> None:
     assert SqlStore(place.record_url).get(record.id).attempt == 0
 
 
-@pytest.mark.parametrize(("phase", "at"), [("matched", 2), ("confirmed", 1), ("confirmed", 4)])
 def test_a_supernet_that_is_gone_is_said(place: Workspace) -> None:
     id = finish(request(), place).id
     for file in place.root.glob("supernets/*/*.safetensors"):
@@ -137,6 +136,7 @@ def test_a_supernet_that_is_gone_is_said(place: Workspace) -> None:
     assert SqlStore(place.record_url).get(id).state == "succeeded"
 
 
+@pytest.mark.parametrize(("phase", "at"), [("matched", 2), ("confirmed", 1), ("confirmed", 4)])
 def test_an_interrupted_confirmation_goes_on(
     confirmed: tuple[Workspace, str], place: Workspace, phase: str, at: int
 ) -> None:
