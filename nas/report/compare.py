@@ -101,9 +101,9 @@ def _supernet(spec: SearchSpec) -> tuple[str, float | None]:
 
 
 def _differences(first: SearchSpec, second: SearchSpec) -> tuple[str, ...]:
-    facts: tuple[tuple[str, object, object], ...] = (
+    facts = (
         ("space", first.search_space.digest, second.search_space.digest),
-        ("supernet", *(_supernet(each) for each in (first, second))),
+        ("supernet", _supernet(first), _supernet(second)),
         ("evaluation", first.evaluation, second.evaluation),
         ("constraints", first.constraints, second.constraints),
     )
