@@ -28,6 +28,7 @@ from nas.search.trial import Measurement, Proposal
 from nas.train.loop import Progress
 
 CONNECT_SECONDS = 10.0
+WAIT_SECONDS = 20.0
 
 # One evaluator a worker process: actors are reused, and so are the supernet and the data.
 _EVALUATORS: dict[Setup, Evaluator] = {}
@@ -110,16 +111,24 @@ def _trial_id(trial: Any) -> str:
 
 def _check_reachable(address: str) -> None:
     """Raises `MachineUnavailable` where nobody listens: Ray itself would try for ever."""
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if not colon or not port.isdigit():
+    if address == "auto":
         return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if not (host and port.isdigit()):
+            raise ValueError("allowed: HOST:PORT, ray://HOST:PORT or auto")
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except OSError as error:
-        raise MachineUnavailable(
-            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}); start it, or unset "
-            "RAY_ADDRESS to run on this machine"
-        ) from error
+    except (OSError, OverflowError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> MachineUnavailable:
+    if not address:
+        return MachineUnavailable(f"Ray could not be started on this machine: {error}")
+    return MachineUnavailable(
+        f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}); start it, or unset "
+        "RAY_ADDRESS to run on this machine"
+    )
 
 
 class RayExecutor:
@@ -135,22 +144,29 @@ class RayExecutor:
         ended_by = signal.getsignal(signal.SIGTERM)
         address = os.environ.get("RAY_ADDRESS")
         # Ray's notices are for its developers; ours name the trial and the reason.
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address:
             _check_reachable(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            where: dict[str, Any] = {"address": address}
         else:
-            spec = self.spec
-            ray.init(
-                num_cpus=max(spec.cores * spec.workers, spec.cores_for_training),
-                num_gpus=math.ceil(spec.gpus * spec.workers),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            where = self._of_the_size_asked_for()
+        try:
+            ray.init(**where, **quiet)
+        except Exception as error:
+            # Ray has no class of its own for this.
+            raise _no_cluster(address, error) from error
         if threading.current_thread() is threading.main_thread():
             # Ray's own handler would end this process without a word of how to go on.
             signal.signal(signal.SIGTERM, ended_by)
         self.started = True
+
+    def _of_the_size_asked_for(self) -> dict[str, Any]:
+        spec = self.spec
+        return {
+            "num_cpus": max(spec.cores * spec.workers, spec.cores_for_training),
+            "num_gpus": math.ceil(spec.gpus * spec.workers),
+            "include_dashboard": False,
+        }
 
     def train(self, setup: Setup) -> Iterator[Progress]:
         self._connect()
@@ -160,10 +176,20 @@ class RayExecutor:
             num_gpus=self.spec.gpus,
             max_retries=0,
         )
+        reports = remote.remote(setup)
+        steps = setup.request().supernet.steps
+        wanted = f"{self.spec.cores_for_training} CPUs and {self.spec.gpus:g} GPUs"
         try:
-            for reference in remote.remote(setup):
+            # Ray itself says nothing, however long a cluster has no such machine.
+            while not ray.wait([reports], timeout=WAIT_SECONDS, fetch_local=False)[0]:
+                yield Progress(0, steps, math.nan, 0.0, waiting=f"no worker with {wanted} yet")
+            for reference in reports:
                 progress: Progress = ray.get(reference)
                 yield progress
+        except GeneratorExit:
+            # Who gave up listening wants no more of it: a cluster that is shared goes on.
+            ray.cancel(reports)
+            raise
         except ray.exceptions.RayTaskError as error:
             # The worker's own error says what happened; Ray's wrapper only where.
             cause = error.cause

@@ -79,10 +79,26 @@ class TestConnecting:
     def test_an_address_where_nobody_answers_is_said(
         self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        with pytest.raises(MachineUnavailable, match=r"RAY_ADDRESS=127\.0\.0\.1:1"):
-            RayExecutor(ExecutorSpec())._connect()
+        for address in ("127.0.0.1:1", "127.0.0.1:99999", "somewhere", ":6379", "ray://here"):
+            monkeypatch.setenv("RAY_ADDRESS", address)
+            with pytest.raises(MachineUnavailable, match=f"RAY_ADDRESS={address}: no Ray cluster"):
+                RayExecutor(ExecutorSpec())._connect()
         assert asked == []
+
+    @pytest.mark.usefixtures("asked")
+    def test_what_ray_cannot_join_or_start_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(**given: object) -> None:
+            # Ray raises a bare Exception where its processes do not start in time.
+            raise (
+                ConnectionError("nobody is here") if "address" in given else Exception("timed out")
+            )
+
+        monkeypatch.setattr(ray, "init", fail)
+        with pytest.raises(MachineUnavailable, match=r"Ray could not be started .*: timed out"):
+            RayExecutor(ExecutorSpec())._connect()
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+        with pytest.raises(MachineUnavailable, match=r"RAY_ADDRESS=auto: .*nobody is here"):
+            RayExecutor(ExecutorSpec())._connect()
 
     def test_a_cluster_that_the_caller_has_is_left_running(
         self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
@@ -128,6 +144,17 @@ def test_the_trials_are_those_of_one_process(setup: Setup) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_without_such_a_machine_is_said(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_tune, "WAIT_SECONDS", 0.1)
+    training = RayExecutor(ExecutorSpec(training_cores=512)).train(setup)
+    assert next(training).waiting == "no worker with 512 CPUs and 0 GPUs yet"
+    assert next(training).step == 0
+    training.close()
+
+
 @pytest.mark.usefixtures("cluster")
 class TestRayExecutor(ExecutorConformance):
     name = "ray"
