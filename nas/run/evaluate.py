@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +61,7 @@ def load_data(spec: SearchSpec, data_root: Path) -> ImageData:
     return task.load(spec.task.configured(catalog.TASKS, "task"), data_root)
 
 
-def train(setup: Setup) -> Iterator[Progress]:
+def train(setup: Setup) -> Generator[Progress]:
     """Trains the request's supernet on this worker, or goes on where its checkpoint ends.
 
     Raises what the training raises, and `MachineUnavailable` where this worker has no GPU, not

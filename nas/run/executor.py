@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 from nas.run.evaluate import Evaluator, Setup, train
@@ -23,7 +23,7 @@ class Executor(Protocol):
 
     def __init__(self, spec: ExecutorSpec) -> None: ...
 
-    def train(self, setup: Setup) -> Iterator[Progress]:
+    def train(self, setup: Setup) -> Generator[Progress]:
         """Trains the supernet on a worker with the request's training resources.
 
         Raises what the training raises, and `MachineUnavailable` where its worker dies.
@@ -45,7 +45,7 @@ class LocalExecutor:
     def __init__(self, spec: ExecutorSpec) -> None:
         self.spec = spec
 
-    def train(self, setup: Setup) -> Iterator[Progress]:
+    def train(self, setup: Setup) -> Generator[Progress]:
         return train(setup)
 
     def evaluate(self, setup: Setup, queue: TrialQueue, on_trial: OnTrial) -> None:

@@ -12,7 +12,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import ray
@@ -168,7 +168,7 @@ class RayExecutor:
             "include_dashboard": False,
         }
 
-    def train(self, setup: Setup) -> Iterator[Progress]:
+    def train(self, setup: Setup) -> Generator[Progress]:
         self._connect()
         remote: Any = ray.remote(train).options(
             num_returns="streaming",
