@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas import catalog
 from nas.cost.analytic import FLOPS, PARAMS
 from nas.report.architecture import attention_names, attention_of, share_efficient
 from nas.report.confirmation import confirmation
@@ -50,8 +49,7 @@ def summarize(spec: SearchSpec, trials: Sequence[Trial]) -> Summary:
     Supernet scores (search and controls) and stand-alone results (confirmed) are never mixed.
     """
     objectives = spec.parsed_objectives
-    task = catalog.TASKS.load(spec.task.name)
-    primary = spec.metrics[task.primary]
+    primary = spec.primary.metric
     pools = control_pools(trials)
     judged = [t for t in trials if t.role != "confirmed" and not is_rival(t)]
     front = front_of(spec, trials)

@@ -32,9 +32,14 @@ def quantity(value: float, metric: Metric) -> str:
     if metric.unit in PREFIXED:
         for factor, prefix in PREFIXES:
             if abs(value) >= factor:
-                return f"{value / factor:.4g} {prefix}{metric.unit}"
+                return f"{_digits(value / factor)} {prefix}{metric.unit}"
         return f"{value:.4g} {metric.unit}"
-    return f"{value:.4g}" if metric.unit == "fraction" else f"{value:.4g} {metric.unit}"
+    return _digits(value) if metric.unit == "fraction" else f"{_digits(value)} {metric.unit}"
+
+
+def _digits(value: float) -> str:
+    # Zeros at the end included, so that what stands below each other is as exact.
+    return f"{value:#.4g}".rstrip(".")
 
 
 def interval(estimate: Estimate) -> str:

@@ -73,9 +73,10 @@ def _charge_only(running: Running, phase: str) -> None:
 
 
 def shortlist(running: Running) -> list[Trial]:
-    """Front members spread evenly along the front, its best-scored one included."""
+    """Front members spread evenly along the front, the best by the task's metric included."""
     spec = running.spec
-    front = front_of(spec, running.store.trials(running.id, "search")).members
+    members = front_of(spec, running.store.trials(running.id, "search")).members
+    front = sorted(members, key=lambda trial: spec.primary.loss(trial.metrics))
     if not front:
         raise SearchStateError(f"search {running.id} has no front: no trial meets the constraints")
     count = min(spec.confirmation.members, len(front))
@@ -93,7 +94,7 @@ def _pairs(running: Running, members: Sequence[Trial]) -> list[Pair]:
                 label = _rival(member, attention)
                 drawn.append(Proposal("matched", len(drawn), architecture, label))
     candidates = running.evaluate("matched", fixed(drawn), len(drawn))
-    loss = spec.parsed_objectives[0].loss
+    loss = spec.primary.loss
     pairs: list[Pair] = []
     for member in members:
         pairs.append((member, member.architecture, ""))

@@ -196,7 +196,7 @@ class Evaluator:
         scores = self._slice_scores(architecture)
         difference = scores.losses.double() - self._reference.double()
         paired = float(difference.std() / len(difference) ** 0.5)
-        return {**self.task.summary(scores), "cross_entropy_paired_se": paired}
+        return {**self.task.summary(scores), f"{self.task.primary}_paired_se": paired}
 
     # -- stand-alone -----------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from nas.errors import SearchStateError
 from nas.search.trial import Measurement, Proposal, Trial
 
 Propose = Callable[[Sequence[Trial]], Sequence[Proposal]]
@@ -81,6 +82,16 @@ class TrialQueue:
         """Whether nothing runs and nothing will be handed out any more."""
         return self._closed and not self._running
 
+    def _is_known(self, proposal: Proposal) -> bool:
+        trial = self._trials.get(proposal.index)
+        if trial is not None and trial.architecture != proposal.architecture:
+            raise SearchStateError(
+                f"trial {trial.role}/{trial.index} of the record is {trial.architecture.id}, but "
+                f"{proposal.architecture.id} is proposed now: other code wrote the record. Go on "
+                "with the version that its facts name, or start a new search with --warm-start"
+            )
+        return trial is not None
+
     def _refill(self) -> None:
         while not self._waiting and not self._closed:
             if len(self._held) > 1:
@@ -93,5 +104,5 @@ class TrialQueue:
             if not batch:
                 self._closed = True
                 return
-            self._waiting = [p for p in batch if p.index not in self._trials]
+            self._waiting = [p for p in batch if not self._is_known(p)]
             self._start += len(batch)

@@ -241,6 +241,10 @@ class SearchSpec(_Request):
                     raise SpecError(f"{where}: unknown metric {name!r}; {allowed}")
         if len(set(self.objectives)) < len(self.objectives):
             raise SpecError(f"objectives: each once, {list(self.objectives)} given")
+        task = catalog.TASKS.load(self.task.name).metrics
+        if not {metric.name for metric in task} & set(self.objectives):
+            wanted = ", ".join(metric.name for metric in task)
+            raise SpecError(f"objectives: costs alone given; at least one of {wanted} is needed")
         self._check_augmentation()
         self._check_feasible()
         return self
@@ -305,6 +309,11 @@ class SearchSpec(_Request):
     def parsed_objectives(self) -> tuple[Objective, ...]:
         """Objectives with direction and unit."""
         return tuple(Objective(self.metrics[name]) for name in self.objectives)
+
+    @cached_property
+    def primary(self) -> Objective:
+        """The task's own metric to rank by, whatever the objectives and their order."""
+        return Objective(self.metrics[catalog.TASKS.load(self.task.name).primary])
 
     @cached_property
     def parsed_constraints(self) -> tuple[Constraint, ...]:

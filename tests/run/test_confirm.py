@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,10 @@ from nas.run.running import Update
 from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
-from nas.search.spec import SearchSpec
+from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial
 from nas.store.sql import SqlStore
+from tests.run import cases
 from tests.run.cases import (
     facts,
     finish,
@@ -29,18 +31,23 @@ from tests.run.cases import (
 pytestmark = pytest.mark.usefixtures("without_mlflow")
 
 # The smallest networks of all have few rivals of their size.
-SPEC = request(
-    constraints=["flops >= 3e5"],
-    confirmation={"members": 2, "seeds": 2, "flops_tolerance": 0.1},
-)
+ASKED: dict[str, Any] = {
+    "constraints": ["flops >= 3e5"],
+    "confirmation": {"members": 2, "seeds": 2, "flops_tolerance": 0.1},
+}
+SPEC = request(**ASKED)
+ORDERS = [["cross_entropy", "flops"], ["flops", "cross_entropy"]]
 
 
-@pytest.fixture(scope="module")
-def confirmed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
+@pytest.fixture(scope="module", params=ORDERS, ids=" then ".join)
+def confirmed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Workspace, str]:
+    """A search and its confirmation; who is whose rival hangs on no order of the objectives."""
     place = place_in(tmp_path_factory.mktemp("confirmed"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "Projector", no_projector)
-        record = finish(SPEC, place)
+        record = finish(cases.request(**ASKED, objectives=request.param), place)
         confirm.confirm(record.id, place, reporter=full_report)
     return place, record.id
 
@@ -144,7 +151,8 @@ def test_an_interrupted_confirmation_goes_on(
         if (update.phase, update.done) == (phase, at):
             raise KeyboardInterrupt
 
-    record = finish(SPEC, place)
+    undisturbed, id = confirmed
+    record = finish(load_spec(SqlStore(undisturbed.record_url).get(id).spec), place)
     with pytest.raises(KeyboardInterrupt):
         confirm.confirm(record.id, place, reporter=short_report, listener=stop)
     store = SqlStore(place.record_url)

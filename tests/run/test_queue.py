@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas.errors import SearchStateError
 from nas.run.queue import Propose, TrialQueue, fixed
 from nas.search.trial import Measurement, Proposal, Trial
 from nas.space.architecture import Architecture
@@ -198,3 +199,11 @@ def test_a_commit_that_fails_is_raised_where_the_trial_is_put() -> None:
     assert taken is not None
     with pytest.raises(OSError, match="no space left"):
         queue.put(taken, measured(taken, frozenset()))
+
+
+def test_a_record_of_other_code_is_not_gone_on_with() -> None:
+    record = Record()
+    record.commit(Trial("search", 0, architecture(7), Measurement.of({"loss": 1.0})))
+    queue = record.queue(fixed(proposals(3)))
+    with pytest.raises(SearchStateError, match=rf"search/0 .* {architecture(7).id}, but .*--warm"):
+        queue.take()

@@ -88,6 +88,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"task": {"side": 8}}, r"task\.name: is required"),
     ({"task": {"name": "digits", "sied": 8}}, r"task\.sied: unknown key; did you mean 'side'"),
     ({"task": {"name": "digits", "side": 1}}, r"task\.side: .* equal to 4, 1 given"),
+    ({"objectives": ["flops", "params"]}, r"objectives: costs alone .* cross_entropy, accuracy is"),
+    ({"evaluation": {"images": 1}}, r"evaluation\.images: .* equal to 2, 1 given"),
     ({"task": "image_folder"}, r"task\.path: is required"),
     ({"space": "digits"}, r"space: unknown name 'digits'; did you mean 'digits_tiny'"),
     ({"space": 3}, r"space: 3 given; a name, a path or a mapping is allowed"),
