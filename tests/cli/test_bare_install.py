@@ -1,6 +1,7 @@
 """What works where the engine is not installed, and what does the rest say?"""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ BARE = """
 import contextlib, io, json, sys
 ENGINE = {
     "lightgbm", "mlflow", "optuna", "pandas", "PIL", "plotly", "pyarrow", "ray", "sacrebleu",
-    "safetensors", "sklearn", "tokenizers", "torch", "torchvision", "triton",
+    "safetensors", "scipy", "sklearn", "tokenizers", "torch", "torchvision", "triton",
 }
 class Missing:
     def find_spec(self, name, path=None, target=None):
@@ -60,6 +61,26 @@ def test_what_needs_no_engine_works(finished: Finished, tmp_path: Path) -> None:
     for name, said in bare(commands).items():
         assert (said["code"], said["err"]) == (0, ""), name
         assert said["out"] == nas(*commands[name]).out, name
+
+
+def test_a_confirmed_search_needs_no_engine_to_be_looked_at(
+    finished: Finished, tmp_path: Path
+) -> None:
+    spec, home = written(tmp_path / "spec.yaml", SMALL), ("--home", tmp_path / "home")
+    shutil.copytree(finished.home / "supernets", tmp_path / "home" / "supernets")
+    search = nas("search", spec, *home, "--json").json["id"]
+    assert nas("confirm", search, *home).code == 0
+    commands: dict[str, list[Any]] = {
+        "json": ["pareto", search, "--json", *home],
+        "table": ["pareto", search, *home],
+        "best": ["pareto", search, "--best", *home],
+        "compare": ["compare", search, search, *home],
+    }
+    found = bare(commands)
+    for name, said in found.items():
+        assert (said["code"], said["err"]) == (0, ""), name
+        assert said["out"] == nas(*commands[name]).out, name
+    assert "Trained alone: member minus homogeneous network" in found["table"]["out"]
 
 
 def test_the_rest_names_what_to_install_and_leaves_nothing(

@@ -5,13 +5,15 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from scipy import stats
 
 from nas.operators.declaration import Choice
 from nas.report.confirmation import Standing
 from nas.report.evidence import Confirmation
-from nas.report.statistics import interval_of_mean, kendall_interval
+from nas.report.statistics import CONFIDENCE, STUDENT, interval_of_mean, kendall_interval
 from nas.report.summary import summarize
 from nas.report.words import words
+from nas.search.spec import Confirmation as ConfirmationRecipe
 from nas.search.spec import SearchSpec
 from nas.search.trial import Measurement, Trial
 from nas.space.architecture import Architecture
@@ -96,6 +98,17 @@ def test_differences_are_paired_by_seed_on_the_test_images() -> None:
     assert first.estimate.low == pytest.approx(-0.02 - half, abs=1e-9)
     assert first.estimate.high == pytest.approx(-0.02 + half, abs=1e-9)
     assert first.estimate.n == 3
+
+
+def test_intervals_are_student_s_for_every_count_of_seeds() -> None:
+    most = ConfirmationRecipe.model_json_schema()["properties"]["seeds"]["maximum"]
+    assert len(STUDENT) == most - 1
+    for n in range(2, most + 1):
+        values = [math.sin(place) for place in range(n)]
+        mean, error = math.fsum(values) / n, stats.sem(values)
+        estimate = interval_of_mean(values)
+        expected = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=error)
+        assert (estimate.low, estimate.high) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_a_seed_of_one_side_only_is_left_out() -> None:
