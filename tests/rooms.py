@@ -39,8 +39,8 @@ TORCHLESS = {
     "nas.errors", "nas.registry", "nas.catalog", "nas.space", "nas.search",
     "nas.strategy", "nas.store", "nas.client", "nas_services",
 }  # fmt: skip
-# What the service calls to take a request in.
-SUBMITTING = {"nas.run.submission", "nas.run.workspace"}
+# What the service calls to take a request in, and to show what came out.
+SERVING = {"nas.report.files", "nas.report.result", "nas.run.submission", "nas.run.workspace"}
 TORCH = {"torch", "torchvision", "torchaudio", "triton", "safetensors.torch", "nas_kernels"}
 
 # The rooms beside torch whose catalog entries are declarations; all of nas.operators is without it.
@@ -232,7 +232,7 @@ def is_ours(module: str) -> bool:
 
 def loads_no_torch(checkout: Checkout) -> list[str]:
     """What must load without torch: the torchless rooms, all declarations, the submission."""
-    rooms, single = TORCHLESS | {"nas", "nas.operators"}, checkout.declarations | SUBMITTING
+    rooms, single = TORCHLESS | {"nas", "nas.operators"}, checkout.declarations | SERVING
     return [name for name in checkout.modules if room(name) in rooms or name in single]
 
 
