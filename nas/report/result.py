@@ -23,6 +23,7 @@ from nas.run.workspace import Workspace, workspace
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial
+from nas.space.reading import path_of
 from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 
@@ -86,10 +87,10 @@ class SearchResult:
                 raise SpecError(f"constraint '{each}': not measured in search {self.id}; {known}")
         return replace(self, spec=spec)
 
-    def write_page(self, path: Path) -> Path:
+    def write_page(self, path: str | Path) -> Path:
         """Writes the report page as the trials stand now."""
         text = page(self.spec, self.summary, self.trials, search_id=self.id, extra=self.facts)
-        return write_atomically(path, text.encode())
+        return write_atomically(path_of(path, "page"), text.encode())
 
     def to_json(self) -> dict[str, Any]:
         """The result for machines."""
@@ -108,7 +109,12 @@ def find_search(search_id: str, home: str | Path | None = None) -> SearchRecord:
 
 
 def opened(place: Workspace, search_id: str) -> SqlStore:
-    """The record to look a search up in; raises `SearchNotFound` rather than make a new one."""
+    """The record to look a search up in; raises `SearchNotFound` rather than make a new one.
+
+    Raises `SpecError` for an id that is no text.
+    """
+    if not isinstance(search_id, str):
+        raise SpecError(f"search: {search_id!r} given; an id, or its beginning, is allowed")
     store = SqlStore(place.record_url)
     if store.file is not None and not store.file.exists():
         raise SearchNotFound(

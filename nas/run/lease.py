@@ -17,8 +17,13 @@ BEAT_SECONDS = 5.0
 
 
 def holder() -> str:
-    """This process by host, number and start time; a number alone may be given out again."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+    """This thread by host, number and start time; a number alone may be given out again.
+
+    The number of a process's first thread is the process's own. Where there is no `/proc`, all
+    threads of a process are one holder.
+    """
+    own = threading.get_native_id() if _has_proc() else os.getpid()
+    return f"{socket.gethostname()}:{own}:{_started(own)}"
 
 
 def holder_alive(name: str) -> bool:
@@ -39,8 +44,13 @@ def _started(process: int) -> str:
         return _without_proc(process)
 
 
+def _has_proc() -> bool:
+    # Threads, too, are found there by their numbers (proc(5)).
+    return Path("/proc/self/stat").exists()
+
+
 def _without_proc(process: int) -> str:
-    if Path("/proc/self/stat").exists():
+    if _has_proc():
         return "dead"
     try:
         os.kill(process, 0)

@@ -7,22 +7,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nas import catalog
 from nas.errors import DuplicateName, SpecError
 from nas.registry import Registry, nearest
+from nas.search.changes import changed
 from nas.search.objective import Constraint, Metric, Objective
 from nas.search.workload import Positive, Whole, Workload
 from nas.space.digest import digest
 from nas.space.loader import explain, load_space
-from nas.space.reading import parse_yaml, read_yaml
+from nas.space.reading import parse_yaml, path_of, read_yaml
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
 
 PositiveFloat = Annotated[float, Field(gt=0, strict=True)]
 Cores = Annotated[Positive, Field(le=1024)]
 NonNegative = Annotated[float, Field(ge=0, strict=True)]
+
+
+def _in_order(given: Any) -> Any:
+    # Pydantic would take a set, whose order is another one in every process.
+    if not isinstance(given, list | tuple):
+        raise SpecError(f"a list is required, {given!r} given")
+    return given
+
+
+_Names = Annotated[tuple[str, ...], BeforeValidator(_in_order)]
 
 
 class _Request(BaseModel):
@@ -193,11 +204,11 @@ class SearchSpec(_Request):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
     task: Part
     space: Any
-    objectives: Annotated[tuple[str, ...], Field(min_length=2, max_length=4)] = (
+    objectives: Annotated[_Names, Field(min_length=2, max_length=4)] = (
         "cross_entropy",
         "flops",
     )
-    constraints: tuple[str, ...] = ()
+    constraints: _Names = ()
     strategy: StrategyPart = StrategyPart()
     batch: Positive = 10
     budget: Budget = Budget()
@@ -360,12 +371,13 @@ def load_spec(
 
     Raises `SpecError` with the source and key path of everything that is wrong.
     """
-    source = "spec" if isinstance(spec, Mapping) else str(spec)
-    given = dict(spec) if isinstance(spec, Mapping) else read_yaml(spec)
-    if not isinstance(given, dict):
+    source = (
+        "spec" if isinstance(spec, Mapping) else str(path_of(spec, "spec", "a path or a mapping"))
+    )
+    given = spec if isinstance(spec, Mapping) else read_yaml(spec)
+    if not isinstance(given, Mapping):
         raise SpecError(f"{source}: a mapping with name, task, space, ... is required")
-    for path, value in (changes or {}).items():
-        _set(given, path, value, source)
+    given = changed(given, {} if changes is None else changes, source)
     try:
         return _with_resolved_task(SearchSpec.model_validate(given))
     except ValidationError as error:
@@ -390,20 +402,3 @@ def parse_change(text: str, flag: str = "--set") -> tuple[str, Any]:
     if not found or not path.strip():
         raise SpecError(f"{flag} {text}: KEY.PATH=VALUE is expected")
     return path.strip(), parse_yaml(value, f"{flag} {path}")
-
-
-def _set(given: dict[str, Any], path: str, value: Any, source: str) -> None:
-    *parents, last = path.split(".")
-    level: Any = given
-    for depth, step in enumerate(parents):
-        inner = level.get(step)
-        if inner is None:
-            inner = {}
-        elif isinstance(inner, str) and step in ("task", "strategy", "executor"):
-            inner = {"name": inner}
-        if not isinstance(inner, Mapping):
-            reached = ".".join(parents[: depth + 1])
-            raise SpecError(f"{source}: --set {path}: {reached} is {inner!r}, not a mapping")
-        level[step] = dict(inner)
-        level = level[step]
-    level[last] = value

@@ -26,6 +26,7 @@ from nas.space.dimension import (
     dimension,
     dimensions,
 )
+from nas.space.reading import path_of
 
 STEMS = ("patch", "conv")
 POOLINGS = ("mean", "class_token", "mean_beside_class_token")
@@ -128,7 +129,7 @@ class Architecture:
 
 def load_architecture(path: str | Path) -> Architecture:
     """Reads an architecture's JSON file; raises `SpecError` naming the file and the key path."""
-    path = Path(path)
+    path = path_of(path, "architecture")
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ from nas.errors import SpecError
 
 MAX_NODES = 10_000
 MAX_LEVELS = 32
+
+
+def path_of(given: object, where: str, allowed: str = "a path (text or Path)") -> Path:
+    """What was given as a path; raises `SpecError` naming `where` for what can be none."""
+    if not isinstance(given, str | os.PathLike) or "\0" in str(given):
+        raise SpecError(f"{where}: {given!r} given; {allowed} is allowed")
+    return Path(given)
 
 
 def read_yaml(path: str | Path) -> Any:

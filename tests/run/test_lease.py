@@ -129,3 +129,39 @@ def test_a_busy_record_stops_no_heart(
         assert heartbeat.lost is None
         assert heartbeat.lease.expires > first
     assert store.get(search).holder is None
+
+
+def test_two_threads_of_a_process_are_two_holders(store: SqlStore, search: str) -> None:
+    said: list[LeaseLost] = []
+
+    def second() -> None:
+        try:
+            with Heartbeat(store, search):
+                pass
+        except LeaseLost as error:
+            said.append(error)
+
+    with Heartbeat(store, search) as heartbeat:
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(60)
+        assert holder() in str(said[0])
+        store.add_trial(heartbeat.lease, trial(0))
+    # Afterwards it is anybody's.
+    thread = threading.Thread(target=second)
+    thread.start()
+    thread.join(60)
+    assert len(said) == 1
+    assert store.get(search).attempt == 2
+
+
+def test_a_thread_that_ended_with_its_lease_is_followed_at_once(
+    store: SqlStore, search: str
+) -> None:
+    names: list[str] = []
+    thread = threading.Thread(target=lambda: names.append(holder()))
+    thread.start()
+    thread.join(60)
+    store.acquire(search, names[0], 3600)
+    with Heartbeat(store, search) as heartbeat:
+        assert heartbeat.lease.attempt == 2
