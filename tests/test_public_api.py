@@ -5,13 +5,17 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nas
 from nas.cli.app import run
+from nas.errors import SpecError
+from nas.report.result import load_result, resume_search
 from nas.run.running import Update
 
 SIGNATURES = {
@@ -101,4 +105,52 @@ def test_a_search_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert space.contains(nas.Architecture.from_json(row["architecture"]))
     bound = result.front[-1]["flops"]
     assert len(result.constrained([f"flops <= {bound}"]).front) == 1
+    monkeypatch.chdir(tmp_path)
+    # As anybody would say it.
+    assert result.write_page("page.html").read_text() == (
+        result.write_page(tmp_path / "again.html").read_text()
+    )
+    for wrong in (None, 3, b"x", "a\0b"):
+        with pytest.raises(SpecError, match=r"^page: .* given; a path"):
+            result.write_page(wrong)  # type: ignore[arg-type]
     assert run(["search", "--resume", result.id, "--home", str(tmp_path / "home")]) == 2
+
+
+WRONG: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
+    "space": (lambda given: nas.load_space(given), [None, 3, [], b"x"]),
+    "spec": (lambda given: nas.load_spec(given), [None, 3, [], b"x", "a\0b", {1: 2}]),
+    "changes": (lambda given: nas.load_spec(REQUEST, given), [[("seed", 1)], {1: 2}, "seed=1", 3]),
+    "architecture": (lambda given: nas.load_architecture(given), [None, {}, b"x", "a\0b"]),
+    "request": (lambda given: nas.run_search(given, home="never"), [None, 3, [], b"x"]),
+    "home": (lambda given: nas.run_search(REQUEST, home=given), [3, b"x", "a\0b", ["x"]]),
+    "warm start": (
+        lambda given: nas.run_search(REQUEST, home="never", warm_start=given),
+        [3, b"x", ["x"]],
+    ),
+    "id": (lambda given: resume_search(given, home="never"), [None, 3, b"x"]),
+    "search": (lambda given: load_result(given, home="never"), [None, 3, b"x"]),
+    "objectives": (
+        lambda given: nas.load_spec({**REQUEST, "objectives": given}),
+        [{"cross_entropy", "flops"}, frozenset(("cross_entropy", "flops")), {"flops": 1}, "flops"],
+    ),
+    "constraints": (
+        lambda given: nas.load_spec({**REQUEST, "constraints": given}),
+        [{"flops <= 1e9"}, "flops <= 1e9", 3],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_values_of_wrong_types_are_one_kind_of_error(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call, values = WRONG[what]
+    for value in values:
+        with pytest.raises(SpecError) as caught:
+            call(value)
+        # The message says what was given, in one line.
+        assert "\n" not in str(caught.value)
+        named = value if isinstance(value, str) else repr(value)
+        assert named.replace("\0", "\\x00") in str(caught.value) or value == {1: 2}
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -126,7 +127,7 @@ def _record(home: Path | None) -> str:
     url = workspace(home).record_url
     kept = SqlStore(url)
     if _missing(url):
-        return f"none yet, will be {kept.location}"
+        return _none_yet(url, kept.location)
     return f"{len(kept.searches())} searches in {kept.location}"
 
 
@@ -136,24 +137,43 @@ def _mlflow(home: Path | None) -> str:
 
     uri = workspace(home).tracking_uri
     if _missing(uri):
-        return f"none yet, will be {uri}"
+        return _none_yet(uri, shown(uri))
     with reaching(uri) as tracking:
         return f"{len(tracking.experiments())} experiments in {shown(uri)}"
 
 
 def _missing(url: str) -> bool:
     """Whether this is an SQLite database that is not there: to open one would make it."""
-    file = url.removeprefix("sqlite:///")
-    return file != url and not Path(file).exists()
+    from nas.store.database import sqlite_file
+
+    file = sqlite_file(url)
+    return file is not None and not file.exists()
+
+
+def _none_yet(url: str, shown: str) -> str:
+    from nas.store.database import sqlite_file
+
+    file = sqlite_file(url)
+    if file is not None:
+        _writable(file.absolute().parent)
+    return f"none yet, will be {shown}"
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, or the nearest one above that is there; raises `OSError` if none can be made."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise PermissionError(f"{folder} cannot be written: {error.strerror}") from error
+    return existing
 
 
 def _folder(home: Path | None) -> str:
     from nas.run.workspace import workspace
 
     root = workspace(home).root
-    existing = next(path for path in (root, *root.parents) if path.exists())
-    if not os.access(existing, os.W_OK):
-        raise PermissionError(f"{root} cannot be written")
+    existing = _writable(root)
     return f"{root}, {shutil.disk_usage(existing).free / 2**30:.0f} GiB free"
 
 

@@ -9,6 +9,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas.space.reading import path_of
+from nas.store.database import sqlite_url
+from nas.store.mlflow import default_tracking_uri
 from nas.task.task import data_root
 
 
@@ -52,12 +55,12 @@ def workspace(home: str | Path | None = None) -> Workspace:
     """The workspace in `home`, else in NAS_HOME, else in `nas-work` of the working folder.
 
     NAS_STORE_URL and MLFLOW_TRACKING_URI point the record and MLflow elsewhere; data lie where
-    `nas.task.task.data_root` says.
+    `nas.task.task.data_root` says. Raises `SpecError` for a home that can be no path.
     """
-    root = Path(home or os.environ.get("NAS_HOME") or "nas-work").resolve()
+    root = path_of(home or os.environ.get("NAS_HOME") or "nas-work", "home").resolve()
     return Workspace(
         root=root,
-        record_url=os.environ.get("NAS_STORE_URL") or f"sqlite:///{root / 'record.db'}",
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}",
+        record_url=os.environ.get("NAS_STORE_URL") or sqlite_url(root / "record.db"),
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(root),
         data_root=data_root().resolve(),
     )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sql
 from sqlalchemy import exc
@@ -165,6 +166,40 @@ _ADVICE = {
 }
 
 
+def sqlite_url(file: Path) -> str:
+    """The URL of an SQLite file, whatever signs its path has."""
+    # No more than has to be, because MLflow makes the folder of a URL as it is written.
+    return f"sqlite:///{str(file.absolute()).replace('%', '%25').replace('?', '%3F')}"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite URL; None for one in memory and for any other URL."""
+    try:
+        parsed = sql.make_url(url)
+    except (exc.ArgumentError, ValueError):
+        return None
+    name = parsed.database or ":memory:"
+    in_memory = ":memory:" in name or parsed.query.get("mode") == "memory"
+    if parsed.get_backend_name() != "sqlite" or in_memory:
+        return None
+    # SQLite's own URIs: https://www.sqlite.org/uri.html
+    return Path(name.removeprefix("file:").partition("?")[0] if name[:5] == "file:" else name)
+
+
+def _to_look_at(url: sql.URL, file: Path) -> sql.URL:
+    """The URL, or where nothing can be made beside the file, one that opens it for reading alone.
+
+    Reading, too, makes files in WAL mode. Where one is there already, it must be read and can be.
+    """
+    log = file.with_name(f"{file.name}-wal")
+    if not file.exists() or log.exists() or os.access(file.parent, os.W_OK):
+        return url
+    return url.set(
+        database=f"file:{quote(str(file.absolute()))}",
+        query={**url.query, "immutable": "1", "uri": "true"},
+    )
+
+
 class Database:
     """A database by SQLAlchemy's URL, opened by the first transaction.
 
@@ -189,15 +224,7 @@ class Database:
     @property
     def file(self) -> Path | None:
         """The file of an SQLite database; None where it is none."""
-        try:
-            url = sql.make_url(self._url)
-        except (exc.ArgumentError, ValueError):
-            return None
-        name = url.database or ":memory:"
-        if url.get_backend_name() != "sqlite" or ":memory:" in name or "mode=memory" in name:
-            return None
-        # SQLite's own URIs: https://www.sqlite.org/uri.html
-        return Path(name.removeprefix("file:").partition("?")[0] if name[:5] == "file:" else name)
+        return sqlite_file(self._url)
 
     def close(self) -> None:
         """Closes all connections; the next call opens them again."""
@@ -236,6 +263,7 @@ class Database:
                 if file is None:
                     raise self._unavailable("a database in memory is gone with its process")
                 file.parent.mkdir(parents=True, exist_ok=True)
+                url = _to_look_at(url, file)
             serializer = partial(json.dumps, allow_nan=False)
             engine = sql.create_engine(url, json_serializer=serializer, **options)
         except (exc.NoSuchModuleError, ModuleNotFoundError) as error:

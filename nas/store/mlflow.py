@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from nas.errors import EtnasError, StoreUnavailable
+from nas.store.database import sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,7 +31,7 @@ _USER = re.compile("//[^/@]*@")
 
 def default_tracking_uri(folder: Path) -> str:
     """MLflow's SQLite database in a folder; the artifacts lie beside it in `mlartifacts`."""
-    return f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+    return sqlite_url(folder / "mlflow.db")
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ class Tracking:
 
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            database = _sqlite_path(self._uri)
-            location = (database.parent / "mlartifacts" / name).as_uri() if database else None
+            database = sqlite_file(self._uri)
+            location = (
+                (database.absolute().parent / "mlartifacts" / name).as_uri() if database else None
+            )
             try:
                 return str(self._client.create_experiment(name, location))
             except MlflowException:
@@ -185,9 +188,11 @@ class Tracking:
             self._client.log_artifact(run, str(named), folder)
 
 
-def _connect(tracking_uri: str) -> MlflowClient:
-    # Asked first whether anybody answers, because MLflow's own retries take minutes.
-    database = _sqlite_path(tracking_uri)
+def _probe(tracking_uri: str) -> None:
+    """Asks whether anybody answers; raises `ValueError` for what can be no URI of MLflow's."""
+    database = sqlite_file(tracking_uri)
+    if database is None and tracking_uri.startswith("sqlite:"):
+        raise ValueError("a database in memory is gone with its process")
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(database, timeout=_PROBE_SECONDS)) as connection:
@@ -199,6 +204,14 @@ def _connect(tracking_uri: str) -> MlflowClient:
         except urllib.error.HTTPError as error:
             # An answer, whatever it says: the calls themselves tell what is wrong.
             error.close()
+
+
+def _connect(tracking_uri: str) -> MlflowClient:
+    # First, because MLflow's own retries take minutes.
+    try:
+        _probe(tracking_uri)
+    except ValueError as error:
+        raise _unavailable(tracking_uri, error) from error
     from mlflow import MlflowClient
 
     # Else each run that ends on a server prints its address, the password in it, and each text
@@ -223,9 +236,3 @@ def _unavailable(tracking_uri: str, error: Exception) -> StoreUnavailable:
 def shown(tracking_uri: str) -> str:
     """The URI without its password."""
     return _USER.sub("//***@", tracking_uri)
-
-
-def _sqlite_path(tracking_uri: str) -> Path | None:
-    start = "sqlite:///"
-    named = tracking_uri.startswith(start)
-    return Path(tracking_uri.removeprefix(start)).absolute() if named else None

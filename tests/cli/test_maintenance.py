@@ -51,7 +51,8 @@ def test_mlflow_and_the_record_are_restored_from_each_other(
     ):
         source.backup(target)
     shown = nas("pareto", finished.id, "--json", "--home", home).json
-    trials = rows(home, "trials", 'role, "index", architecture, metrics, state')
+    of_it = f"trials WHERE search = '{finished.id}'"
+    trials = sorted(rows(home, of_it, 'role, "index", architecture, metrics, state'))
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     said = nas("store", "rebuild", finished.id[:9], "--home", home)
     assert said.code == 0, said.err
@@ -60,7 +61,7 @@ def test_mlflow_and_the_record_are_restored_from_each_other(
     said = nas("store", "rebuild", finished.id, "--record", "--home", home)
     assert said.code == 0, said.err
     assert said.out.endswith(f"search {finished.id} has {len(trials)} trials\n")
-    assert rows(home, "trials", 'role, "index", architecture, metrics, state') == trials
+    assert sorted(rows(home, "trials", 'role, "index", architecture, metrics, state')) == trials
     assert nas("pareto", finished.id, "--json", "--home", home).json == shown
     assert (
         nas("doctor", "--json", "--home", home)

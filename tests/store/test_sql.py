@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nas.errors import LeaseLost, StoreUnavailable
 from nas.search.trial import Measurement
+from nas.store.database import sqlite_file, sqlite_url
 from nas.store.sql import SqlStore
 from nas.store.store import CROCKFORD, new_id, rfc3339, trial_from_json, trial_to_json
 from tests.store.conformance import SPEC, Clock, SearchStoreConformance, trial
@@ -232,6 +233,21 @@ def test_a_file_that_may_not_be_written(tmp_path: Path) -> None:
         reader.create_search(SPEC)
 
 
+@pytest.mark.parametrize(
+    "name", ["a b", "a?b", "a%20b", "a%", "a#b&c=d", "é", "a?mode=memory", "~"]
+)
+def test_a_path_has_one_url(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name / "record.db"
+    made = SqlStore(sqlite_url(file))
+    assert made.file == sqlite_file(sqlite_url(file)) == file
+    id = made.create_search(SPEC).id
+    made.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert file.exists()
+    # What is shown of it can be given as one.
+    assert SqlStore(made.location).get(id).id == id
+
+
 def test_a_record_that_is_locked_too_long(tmp_path: Path) -> None:
     store = SqlStore(url(tmp_path), busy_seconds=0.01)
     id = store.create_search(SPEC).id
@@ -291,6 +307,10 @@ def test_a_disk_that_fills_keeps_what_was_committed(tmp_path: Path) -> None:
         ("etnas.db", "sqlite:///PATH or"),
         ("nosuch://host/database", "install the driver"),
         ("postgresql+nosuch://me:secret@host/database", "install the driver"),
+        ("postgresql+psycopg://me:secret@host:port/database", "sqlite:///PATH or"),
+        ("sqlite:////tmp/never.db?timeout=x", "sqlite:///PATH or"),
+        ("sqlite://", "in memory is gone"),
+        ("sqlite:///:memory:", "in memory is gone"),
     ],
 )
 def test_a_url_that_says_nothing_usable(given: str, message: str) -> None:
