@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from types import FrameType
 
 import typer
-from rich.console import Console
 
 from nas.cli import cost, maintenance, results, search, spaces
+from nas.cli.tables import terminal
 from nas.errors import (
     CheckpointError,
     EtnasError,
@@ -127,7 +127,7 @@ def _code(error: EtnasError) -> int:
 
 
 def _fail(error: Exception, message: str) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = terminal(stderr=True)
     if message:
         console.print("error: ", style="bold red", end="")
         console.print(message, markup=False)

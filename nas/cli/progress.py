@@ -40,6 +40,8 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        # Rich would end the process, and point its standard output to nowhere.
+        console.on_broken_pipe = _passed_on  # type: ignore[method-assign]
         self.tasks: dict[str, TaskID] = {}
         self.last: Update | None = None
         # What is said of the last unit gives way first where the terminal is narrow.
@@ -70,7 +72,8 @@ class Bars:
     ) -> None:
         with suppress(OSError):
             self.progress.stop()
-            self._line()
+            if self.last is not None:
+                self._line(self.last)
 
     def __call__(self, update: Update) -> None:
         """Moves the phase's bar."""
@@ -80,9 +83,9 @@ class Bars:
     def _show(self, update: Update) -> None:
         if update.total == 0:
             return
-        if self.last is not None and self.last.phase != update.phase:
-            self._line()
-        self.last = update
+        before, self.last = self.last, update
+        if before is not None and before.phase != update.phase:
+            self._line(before)
         if update.phase not in self.tasks:
             # Time left is judged from here on: what an earlier run did took no time now.
             self.tasks[update.phase] = self.progress.add_task(
@@ -95,10 +98,15 @@ class Bars:
             text=_word(update),
         )
 
-    def _line(self) -> None:
-        if self.last is not None and not self.console.is_terminal:
-            said = (f"{_title(self.last)}: {self.last.done} of {self.last.total}", _word(self.last))
+    def _line(self, last: Update) -> None:
+        if not self.console.is_terminal:
+            said = (f"{_title(last)}: {last.done} of {last.total}", _word(last))
             self.console.print(*filter(None, said), markup=False, highlight=False, soft_wrap=True)
+
+
+def _passed_on() -> None:
+    # Called where the error is caught.
+    raise
 
 
 def _title(update: Update) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from nas.cli.search import AsJson, Home, show_front
+from nas.cli.tables import show, terminal
 from nas.errors import NothingFeasible, SpecError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def pareto(
     if best:
         typer.echo(json.dumps(result.front[0]["architecture"]))
     elif not as_json:
-        show_front(Console(), result)
+        show_front(terminal(), result)
 
 
 def _write(path: Path, result: SearchResult) -> None:
@@ -65,7 +65,6 @@ def _nothing(result: SearchResult) -> str:
 
 def compare(one: Id, other: Id, as_json: AsJson = False, home: Home = None) -> None:
     """Set two searches' fronts side by side, at equal numbers of trials."""
-    from nas.cli.tables import show
     from nas.report.compare import compare_fronts
     from nas.report.result import load_result
     from nas.report.table import hypervolumes, table
@@ -75,7 +74,7 @@ def compare(one: Id, other: Id, as_json: AsJson = False, home: Home = None) -> N
     if as_json:
         typer.echo(json.dumps(compared.to_json() | {"words": compared.words}))
         return
-    console = Console(highlight=False)
+    console = terminal()
     for place, result in (("first", first), ("second", second)):
         console.print(f"{place}: search {result.id}, {result.spec.name}", markup=False)
         show(console, table(result.summary))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from nas.report.table import Table
 
 GAP = 1
+
+
+def terminal(*, stderr: bool = False) -> Console:
+    """Standard output or error; text is shown as it is, `:x:` in a path too."""
+    # Rich takes a terminal that says it has no columns at its word and prints nothing.
+    width = 80 if os.environ.get("COLUMNS") == "0" else None
+    return Console(stderr=stderr, width=width, soft_wrap=stderr, highlight=False, emoji=False)
 
 
 def show(console: Console, table: Table) -> None:

@@ -62,10 +62,11 @@ def write_atomically(path: Path, data: bytes) -> Path:
 
     What is no file, as `/dev/stdout`, is written to.
     """
-    path = Path(os.path.realpath(path))
+    # Asked first: a pipe's real path, pipe:[7], is no path.
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return path
+    path = Path(os.path.realpath(path))
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:

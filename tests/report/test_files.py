@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -191,6 +192,34 @@ def test_a_write_that_dies_leaves_the_old_file(
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["pareto.json"]
+
+
+def test_a_link_keeps_its_place(tmp_path: Path) -> None:
+    kept, link = tmp_path / "kept.html", tmp_path / "link.html"
+    link.symlink_to(kept)
+    for content in (b"first", b"second"):
+        assert write_atomically(link, content) == kept
+        assert link.is_symlink()
+        assert kept.read_bytes() == content
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["kept.html", "link.html"]
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    # Open at both ends, so that nobody waits for anybody.
+    end = os.open(pipe, os.O_RDWR)
+    # As /dev/stdout is where a pipe is standard output.
+    for path in (pipe, link, Path(f"/proc/self/fd/{end}")):
+        write_atomically(path, b"page")
+        assert os.read(end, 100) == b"page"
+    os.close(end)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "pipe"]
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path, b"page")
 
 
 @pytest.mark.parametrize("kept", ["none", "failed", "one", "no controls", "controls only"])
