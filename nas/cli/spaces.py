@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas.errors import SpecError
+
 if TYPE_CHECKING:
     from nas.space.search_space import SearchSpace
 
@@ -17,15 +19,22 @@ Space = Annotated[str, typer.Argument(help="A space's name, or the path of its Y
 
 @spaces.command("list")
 def list_spaces(as_json: AsJson = False) -> None:
-    """Names and sizes of the spaces that can be used."""
+    """Names and sizes of the spaces that can be used; exit 2 if a file there is none."""
     from nas.space.loader import load_space, space_names
 
-    found = {name: load_space(name) for name in space_names()}
+    found, broken = {}, []
+    for name in space_names():
+        try:
+            found[name] = load_space(name)
+        except SpecError as error:
+            broken.append(str(error))
     if as_json:
         typer.echo(json.dumps([_facts(space) for space in found.values()]))
-        return
-    for name, space in found.items():
-        typer.echo(f"{name:22} {space.size:.3g} architectures")
+    else:
+        for name, space in found.items():
+            typer.echo(f"{name:22} {space.size:.3g} architectures")
+    if broken:
+        raise SpecError("\n".join(broken))
 
 
 @spaces.command()

@@ -55,6 +55,27 @@ def test_spaces_of_one_s_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "tiny" in {each["name"] for each in nas("spaces", "list", "--json").json}
 
 
+def test_a_broken_file_hides_no_other_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = nas("spaces", "list", "--json").json
+    written(tmp_path / "tiny.yaml", SPACE)
+    written(tmp_path / "worse.yaml", {**SPACE, "width": []})
+    written(tmp_path / "bad.yaml", "a: [1\n")
+    (tmp_path / "folder.yaml").mkdir()
+    monkeypatch.setenv("NAS_SEARCH_SPACES", str(tmp_path))
+    said = nas("spaces", "list", "--json")
+    assert said.code == 2
+    assert {each["name"] for each in said.json} == {"tiny", *(each["name"] for each in shipped)}
+    lines = said.err.splitlines()
+    assert lines[0].startswith(f"error: {tmp_path / 'bad.yaml'}: not usable YAML")
+    for word in ("'folder'", f"{tmp_path / 'worse.yaml'}: width"):
+        assert word in said.err
+    shown = nas("spaces", "list")
+    assert (shown.code, shown.err) == (2, said.err)
+    assert len(shown.out.splitlines()) == len(shipped) + 1
+
+
 def test_schema_is_json() -> None:
     assert "patch_size" in nas("spaces", "schema").json["properties"]
 
