@@ -29,6 +29,7 @@ ACCURACY = Metric("accuracy", "maximize", "fraction")
 
 Side = Annotated[int, Field(ge=4, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+FolderPath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 # Two of them leave something to train on.
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 
@@ -66,12 +67,12 @@ class ImageFolderOptions(_Options):
     instead. `flip_safe` says that a mirrored image keeps its class.
     """
 
-    path: Annotated[str, Field(min_length=1)]
+    path: FolderPath
     side: Side = 32
     classes: Annotated[tuple[str, ...], Field(min_length=2, strict=False)] | None = None
     validation: Fraction = 0.1
     test: Fraction = 0.1
-    test_path: Annotated[str, Field(min_length=1)] | None = None
+    test_path: FolderPath | None = None
     split_seed: Seed = 0
     flip_safe: bool = False
 

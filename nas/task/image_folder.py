@@ -61,7 +61,9 @@ def _read_image(path: Path, side: int) -> NDArray[numpy.uint8]:
 
     try:
         with Image.open(path) as opened:
-            image = _rgb(ImageOps.exif_transpose(opened))
+            # Pillow gives 16-bit PGM, and nothing else that is PPM, as 32 bits a pixel.
+            deep = opened.format == "PPM" and opened.mode == "I"
+            image = _rgb(ImageOps.exif_transpose(opened), sixteen=deep)
     # Pillow's readers let a broken file raise what it will: OSError, SyntaxError, struct.error.
     except Exception as error:
         raise DataError(f"{path}: not an image that can be read: {error}") from error
@@ -73,12 +75,15 @@ def _read_image(path: Path, side: int) -> NDArray[numpy.uint8]:
     return numpy.array(resized).transpose(2, 0, 1)
 
 
-def _rgb(image: Image) -> Image:
-    """Eight bits a channel, on white where the image is transparent."""
+def _rgb(image: Image, sixteen: bool = False) -> Image:
+    """Eight bits a channel, on white where the image is transparent.
+
+    `sixteen` says that the levels are 0 to 65535, whatever room they are given.
+    """
     import numpy
     from PIL import Image
 
-    if image.mode.startswith("I;16"):
+    if sixteen or image.mode.startswith("I;16"):
         high: Any = numpy.asarray(image) >> 8
         return Image.fromarray(high.astype(numpy.uint8)).convert("RGB")
     if image.mode in {"I", "F"}:

@@ -42,6 +42,11 @@ def stratified_split(labels: Sequence[int], count: int, key: str, where: str) ->
     for position, label in enumerate(labels):
         members[label].append(position)
     most = len(labels) - len(members)
+    if most < 1:
+        raise SpecError(
+            f"{where}: nothing can be held out of {len(labels)} images of {len(members)} classes, "
+            "as each class keeps one; add images"
+        )
     if not 1 <= count <= most:
         raise SpecError(
             f"{where}: {count} of {len(labels)} images given; 1 to {most} can be held out, as each "

@@ -41,6 +41,18 @@ class State:
     history: tuple[Mapping[str, object], ...] = ()
 
 
+_KINDS = {
+    "identity": dict,
+    "precision": str,
+    "step": int,
+    "loss": float,
+    "seconds": float,
+    "complete": bool,
+    "stopped": str,
+}
+_ANEW = "move it away to train anew"
+
+
 def write(file: Path, tensors: Mapping[str, Tensor], state: State) -> None:
     """Replaces `file` whole; raises `CheckpointError` and leaves the previous one untouched."""
     described = {"format": FORMAT, **asdict(state)}
@@ -138,7 +150,12 @@ def fill(network: torch.nn.Module, tensor: Callable[[str], Tensor], file: Path) 
             for name, parameter in network.named_parameters():
                 parameter.copy_(tensor(f"weight/{name}"))
     except (SafetensorError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{file}: does not fit this network: {error}") from error
+        raise misfit(file, error) from error
+
+
+def misfit(file: Path, why: object) -> CheckpointError:
+    """The error of a checkpoint whose tensors are not those of the network."""
+    return CheckpointError(f"{file}: does not fit this network: {why}; {_ANEW}")
 
 
 def read_state(file: Path, identity: Mapping[str, str]) -> State:
@@ -150,13 +167,16 @@ def read_state(file: Path, identity: Mapping[str, str]) -> State:
         if version != FORMAT:
             raise CheckpointError(f"{file}: checkpoint format {version}, {FORMAT} is readable")
         state = State(**{**described, "history": tuple(described["history"])})
-        if not (isinstance(state.identity, dict) and isinstance(state.step, int)):
-            raise TypeError(f"identity {state.identity!r}, step {state.step!r}")
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(state, name), kind):
+                raise TypeError(f"{name} is {getattr(state, name)!r}")
+        if not all(isinstance(seen, dict) for seen in state.history):
+            raise TypeError(f"history is {state.history!r}")
     except (OSError, SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"{file}: not readable as a checkpoint: {error!r}; move it away to train anew"
+            f"{file}: not readable as a checkpoint: {error!r}; {_ANEW}"
         ) from error
     for name, expected in identity.items():
         found = state.identity.get(name)

@@ -214,6 +214,10 @@ def _mean_loss(pending: list[Tensor], done: int) -> float:
 # -- checkpoints -----------------------------------------------------------------------------------
 
 
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+"""What AdamW keeps of a parameter that was trained."""
+
+
 def _order(network: Network, optimizer: torch.optim.Optimizer) -> list[str]:
     """Names of the parameters in the order in which the optimizer numbers them."""
     names = {parameter: name for name, parameter in network.named_parameters()}
@@ -241,7 +245,9 @@ def _resumed(run: Run, optimizer: torch.optim.Optimizer, device: torch.device) -
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
-        moments.setdefault(numbers[name], {})[part] = tensor
+        moments.setdefault(numbers.get(name, -1), {})[part] = tensor
+    if -1 in moments or any(set(held) != MOMENTS for held in moments.values()):
+        raise checkpoint.misfit(run.file, "the optimizer's tensors are others")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     return state

@@ -25,6 +25,9 @@ from tests.cli.terminal import DEMO, SMALL, SPACE, nas, refused, rows, written
 LATENCY = "--latency"
 WRONG_REQUESTS: dict[str, tuple[str, list[str]]] = {
     "space": ("space=digits_tny", ["space", "'digits_tny'", "did you mean 'digits_tiny'?"]),
+    "long space": (f"space={'x' * 300}", ["space: unknown name", "digits_tiny"]),
+    "one image": ("evaluation.images=1", ["evaluation.images", "equal to 2", "1 given"]),
+    "no order": ("objectives={flops: 1, params: 2}", ["objectives", "a list is required"]),
     "task": ("task=digit", ["task", "did you mean 'digits'?", "image_folder"]),
     "strategy": ("strategy=evolutin", ["strategy", "did you mean 'evolution'?", "random"]),
     "executor": ("executor.name=rai", ["executor.name", "did you mean 'ray'?", "local"]),

@@ -243,3 +243,33 @@ def test_a_test_folder_of_other_classes_is_refused(tmp_path: Path) -> None:
 def test_a_fraction_and_a_test_folder_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="not both"):
         ImageFolderOptions(path="a", test=0.2, test_path="b")
+
+
+@pytest.mark.parametrize("spelling", ["train", "./train", "link", "test/../train", "{root}/train"])
+def test_the_training_images_are_no_test_images(spelling: str, tmp_path: Path) -> None:
+    fill(tmp_path / "train", classes=2)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "train")
+    other = spelling.format(root=tmp_path)
+    options = ImageFolderOptions(path="train", test_path=other, side=8)
+    with pytest.raises(SpecError, match=r"^task\.test_path: .* folder of the training images"):
+        IMAGE_FOLDER.load(options, tmp_path)
+
+
+def test_classes_of_one_image_can_lend_none(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "mine", classes=2, count=1)
+    with pytest.raises(SpecError, match=r"^task\.test: .* 2 images of 2 classes.*; add images$"):
+        IMAGE_FOLDER.load(ImageFolderOptions(path=str(folder), side=8), tmp_path)
+
+
+def test_sixteen_bits_in_a_pgm_are_eight_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "image.pgm"
+    path.write_bytes(b"P5 8 8 65535\n" + bytes([0x64, 0xFF] * 64))
+    assert read_images((path,), 8).eq(0x64).all()
+
+
+def test_a_path_that_can_be_none_is_named() -> None:
+    for key in ("path", "test_path"):
+        task = {"name": "image_folder", "path": "mine", key: "a\0b"}
+        with pytest.raises(SpecError, match=rf"task\.{key}: .*'a\\x00b' given"):
+            load_spec({"name": "x", "task": task, "space": "digits_tiny"})

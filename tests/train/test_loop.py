@@ -1,6 +1,7 @@
 """Does a run learn, and does it go on after any interruption as if there had been none?"""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from nas.errors import CheckpointError, TrainingDiverged
 from nas.search.spec import TrainingRecipe
@@ -131,6 +133,57 @@ def test_a_broken_file_is_named(content: bytes | None, data: ImageData, tmp_path
     file = supernet_file(tmp_path)
     file.write_bytes(file.read_bytes()[:-100] if content is None else content)
     with pytest.raises(CheckpointError, match=r"supernet\.safetensors: not readable"):
+        finish(train_supernet(spec, data, tmp_path, "cpu"))
+
+
+ODD: list[Any] = [
+    5,
+    [],
+    {},
+    {"identity": ["a"]},
+    {"identity": None},
+    {"precision": 16},
+    {"step": "17"},
+    {"step": 1.5},
+    {"loss": "small"},
+    {"seconds": None},
+    {"complete": "no"},
+    {"stopped": 0},
+    {"history": 3},
+    {"history": [3]},
+    {"more": 1},
+]
+
+
+@pytest.mark.parametrize("change", ODD, ids=str)
+def test_an_odd_state_is_refused(change: Any, data: ImageData, tmp_path: Path) -> None:
+    spec, file = request(), supernet_file(tmp_path)
+    leave_at_save(train_supernet(spec, data, tmp_path, "cpu"))
+    with safe_open(file, framework="pt") as opened:
+        state = json.loads(opened.metadata()["etnas"])
+    odd = {**state, **change} if isinstance(change, dict) and change else change
+    save_file(load_file(file), file, {"etnas": json.dumps(odd)})
+    message = r"supernet\.safetensors: not readable as a checkpoint.*move it away to train anew$"
+    with pytest.raises(CheckpointError, match=message):
+        finish(train_supernet(spec, data, tmp_path, "cpu"))
+    with pytest.raises(CheckpointError, match=message):
+        load_supernet(spec, tmp_path, "cpu")
+    file.unlink()
+    assert finish(train_supernet(spec, data, tmp_path, "cpu"))[-1].step == 30
+
+
+@pytest.mark.parametrize("part", ["weight/", "exp_avg/"])
+def test_a_checkpoint_that_lacks_tensors_is_refused(
+    part: str, data: ImageData, tmp_path: Path
+) -> None:
+    spec, file = request(), supernet_file(tmp_path)
+    leave_at_save(train_supernet(spec, data, tmp_path, "cpu"))
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    held = load_file(file)
+    del held[next(name for name in held if name.startswith(part))]
+    save_file(held, file, metadata)
+    with pytest.raises(CheckpointError, match=r"does not fit.*move it away to train anew$"):
         finish(train_supernet(spec, data, tmp_path, "cpu"))
 
 

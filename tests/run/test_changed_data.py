@@ -1,0 +1,117 @@
+"""Are images that have changed since the supernet learnt from them refused, wherever it is used?"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+from nas.errors import CheckpointError, DataError
+from nas.run import confirm, search
+from nas.run.running import EvaluationBroken, Update
+from nas.run.submission import submit
+from nas.run.workspace import Workspace
+from nas.search.spec import SearchSpec
+from nas.store.sql import SqlStore
+from tests.run.cases import facts, finish, request, short_report
+
+pytestmark = pytest.mark.usefixtures("without_mlflow")
+
+
+def image(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = numpy.random.default_rng(seed).integers(0, 256, (8, 8, 3), numpy.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def add(folder: Path) -> None:
+    image(folder / "cat" / "new.png", 99)
+
+
+def replace(folder: Path) -> None:
+    image(folder / "dog" / "3.png", 99)
+
+
+def swap(folder: Path) -> None:
+    (folder / "cat").rename(folder / "other")
+    (folder / "dog").rename(folder / "cat")
+    (folder / "other").rename(folder / "dog")
+
+
+CHANGES = [add, replace, swap]
+
+
+@pytest.fixture
+def folder(place: Workspace) -> Path:
+    found = place.data_root / "mine"
+    for label, name in enumerate(("cat", "dog")):
+        for number in range(30):
+            image(found / name / f"{number}.png", 100 * label + number)
+    return found
+
+
+@pytest.fixture
+def spec(folder: Path) -> SearchSpec:
+    return request(
+        task={"name": "image_folder", "path": str(folder), "side": 8, "validation": 0.2},
+        evaluation={"images": 8},
+        budget={"trials": 10},
+        controls={"random": 1, "homogeneous": 1},
+        confirmation={"members": 2, "seeds": 2, "flops_tolerance": 0.5},
+    )
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_search_is_not_resumed_on_other_images(
+    change: Callable[[Path], None], folder: Path, spec: SearchSpec, place: Workspace
+) -> None:
+    def interrupt(update: Update) -> None:
+        if (update.phase, update.done) == ("search", 7):
+            raise KeyboardInterrupt
+
+    record, store = submit(spec, place), SqlStore(place.record_url)
+    with pytest.raises(KeyboardInterrupt):
+        search.run(record.id, place, reporter=short_report, listener=interrupt)
+    before = facts(store.trials(record.id))
+    assert len(before) == 7
+    change(folder)
+    with pytest.raises(CheckpointError, match=r"supernet\.safetensors.*its data digest is"):
+        search.run(record.id, place, reporter=short_report)
+    assert facts(store.trials(record.id)) == before
+    assert store.get(record.id).state == "failed"
+    assert "data digest" in str(store.get(record.id).error)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_finished_search_lends_and_confirms_nothing_on_other_images(
+    change: Callable[[Path], None], folder: Path, spec: SearchSpec, place: Workspace
+) -> None:
+    record, store = finish(spec, place), SqlStore(place.record_url)
+    before = facts(store.trials(record.id))
+    change(folder)
+    with pytest.raises(CheckpointError, match="its data digest is"):
+        finish(spec, place)
+    newest = store.searches()[0]
+    assert (newest.state, store.count(newest.id)) == ("failed", 0)
+    with pytest.raises(EvaluationBroken, match="data digest"):
+        confirm.confirm(record.id, place, reporter=short_report)
+    assert facts(store.trials(record.id)) == before
+
+
+def test_a_broken_image_with_a_name_that_is_no_text(
+    folder: Path, spec: SearchSpec, place: Workspace
+) -> None:
+    broken = folder / "cat" / os.fsdecode(b"\xfe.png")
+    broken.write_bytes(b"no image")
+    record, store = submit(spec, place), SqlStore(place.record_url)
+    with pytest.raises(DataError, match=r"cat/\\udcfe\.png: not an image"):
+        search.run(record.id, place, reporter=short_report)
+    found = store.get(record.id)
+    assert found.state == "failed"
+    assert str(found.error).startswith(f"{folder}/cat/\\udcfe.png: not an image")
+    # Of a whole image it is a name like any other.
+    image(folder / "whole.png", 5)
+    (folder / "whole.png").rename(broken)
+    assert search.run(record.id, place, reporter=short_report).state == "succeeded"
