@@ -41,7 +41,8 @@ def search(
     home: Home = None,
 ) -> None:
     """Search: train or find a supernet, score architectures, report a Pareto front."""
-    from nas.search.spec import load_spec, parse_change
+    from nas.search.changes import parse_change
+    from nas.search.spec import load_spec
 
     if (spec is None) == (resume is None):
         raise SpecError("nas search: give a SPEC.yaml, or --resume ID, not both and not neither")

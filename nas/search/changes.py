@@ -6,6 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.errors import SpecError
+from nas.space.reading import parse_yaml
+
+
+def parse_change(text: str, flag: str = "--set") -> tuple[str, Any]:
+    """`budget.trials=50` as (key path, YAML value); raises `SpecError` for another form."""
+    path, found, value = text.partition("=")
+    if not found or not path.strip():
+        raise SpecError(f"{flag} {text}: KEY.PATH=VALUE is expected")
+    return path.strip(), parse_yaml(value, f"{flag} {path}")
 
 
 def changed(given: Mapping[str, Any], changes: Any, source: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from nas.search.objective import Constraint, Metric, Objective
 from nas.search.workload import Positive, Whole, Workload
 from nas.space.digest import digest
 from nas.space.loader import explain, load_space
-from nas.space.reading import parse_yaml, path_of, read_yaml
+from nas.space.reading import path_of, read_yaml
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
 
@@ -394,11 +394,3 @@ def _with_resolved_task(spec: SearchSpec) -> SearchSpec:
     found = {name: value for name, value in after.items() if value != before[name]}
     part = Part(name=spec.task.name, options={**spec.task.options, **found})
     return spec.model_copy(update={"task": part})
-
-
-def parse_change(text: str, flag: str = "--set") -> tuple[str, Any]:
-    """`budget.trials=50` as (key path, YAML value); raises `SpecError` for another form."""
-    path, found, value = text.partition("=")
-    if not found or not path.strip():
-        raise SpecError(f"{flag} {text}: KEY.PATH=VALUE is expected")
-    return path.strip(), parse_yaml(value, f"{flag} {path}")

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from nas.cost.analytic import FLOPS, PARAMS
 from nas.errors import SpecError
+from nas.search.changes import parse_change
 from nas.search.objective import Constraint
-from nas.search.spec import SearchSpec, load_spec, parse_change, parse_workload
+from nas.search.spec import SearchSpec, load_spec, parse_workload
 from nas.search.workload import Workload
 from nas.space.loader import load_space
 from nas.space.task_shape import TaskShape
