@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nas.errors import NothingFeasible, SpecError
-from nas.report.evidence import NOT_RESOLVED, Comparison, Summary, plain
+from nas.report.evidence import NOT_COMPARABLE, NOT_RESOLVED, Comparison, Summary, plain
 from nas.report.summary import compare_at_equal_n, summarize
 from nas.report.table import coverage, noise
 from nas.search.pareto import ideal_point, reference_point, scored
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
+
+# Without these in common, two searches' scores are not on one scale.
+ONE_SCALE = {"supernet", "evaluation", "latency workload"}
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,16 @@ class FrontComparison:
             f"at n = {each.n} the first covers {coverage(each.search)} and the second "
             f"{coverage(each.other)} of the volume to their common reference point"
         )
+        if each.verdict == NOT_COMPARABLE:
+            return [
+                f"Not comparable: the searches differ in {', '.join(self.differences)}, and scores "
+                "of different supernets or images are not on one scale; only stand-alone training "
+                "decides.",
+                f"For information: {facts}.",
+            ]
         said = [f"{self._verdict()}: {facts}; noise {noise(each)}."]
         if self.differences:
-            said.append(
-                f"The searches differ in {', '.join(self.differences)}: scores of different "
-                "supernets or images are not on one scale, so only stand-alone training decides."
-            )
+            said.append(f"The searches differ in {', '.join(self.differences)}.")
         return said
 
     def _verdict(self) -> str:
@@ -83,6 +90,9 @@ def compare_fronts(
     comparison = compare_at_equal_n(
         "second", (spec, pools[0]), (other, pools[1]), corner, best, resolved
     )
+    differences = _differences(spec, other)
+    if ONE_SCALE & set(differences):
+        comparison = replace(comparison, verdict=NOT_COMPARABLE)
     signs = [1 if m.direction == "minimize" else -1 for m in summaries[0].objectives]
     names = spec.objectives
     return FrontComparison(
@@ -91,7 +101,7 @@ def compare_fronts(
         {name: sign * at for name, sign, at in zip(names, signs, corner, strict=True)},
         {name: sign * at for name, sign, at in zip(names, signs, best, strict=True)},
         comparison,
-        _differences(spec, other),
+        differences,
     )
 
 

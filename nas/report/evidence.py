@@ -13,8 +13,9 @@ from nas.report.statistics import Estimate
 from nas.search.objective import Metric
 from nas.space.architecture import Architecture
 
-Verdict = Literal["search covers more", "search covers less", "not resolved"]
+Verdict = Literal["search covers more", "search covers less", "not resolved", "not comparable"]
 NOT_RESOLVED: Final = "not resolved"
+NOT_COMPARABLE: Final = "not comparable"
 MIXING_WINS: Final = "mixing wins"
 
 
@@ -185,6 +186,8 @@ class Summary:
     reference: Mapping[str, float] | None
     ideal: Mapping[str, float] | None
     comparisons: tuple[Comparison, ...]
+    learnt: bool | None
+    """Whether half of the scored networks beat a constant guess; None where none is scored."""
     resolution: Resolution
     rankers: tuple[Ranker, ...]
     confirmation: Confirmation | None

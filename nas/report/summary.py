@@ -6,9 +6,11 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from nas import catalog
 from nas.cost.analytic import FLOPS, PARAMS
 from nas.report.architecture import attention_names, attention_of, share_efficient
 from nas.report.confirmation import confirmation
@@ -53,7 +55,10 @@ def summarize(spec: SearchSpec, trials: Sequence[Trial]) -> Summary:
     pools = control_pools(trials)
     judged = [t for t in trials if t.role != "confirmed" and not is_rival(t)]
     front = front_of(spec, trials)
+    learnt = _learnt(spec, trials)
     resolution = _resolution(primary, pools.get("random", []))
+    if learnt is False:
+        resolution = replace(resolution, resolved=False)
     attentions = attention_names(
         [trial.architecture for trial in trials], map(str, spec.search_space.all_attentions)
     )
@@ -84,10 +89,20 @@ def summarize(spec: SearchSpec, trials: Sequence[Trial]) -> Summary:
         reference=reference,
         ideal=ideal,
         comparisons=comparisons,
+        learnt=learnt,
         resolution=resolution,
         rankers=_rankers(spec, primary, pools.get("random", [])),
         confirmation=confirmation(spec, primary, trials, attentions),
     )
+
+
+def _learnt(spec: SearchSpec, trials: Sequence[Trial]) -> bool | None:
+    """Whether the median searched network beats the best constant guess."""
+    losses = [spec.primary.loss(t.metrics) for t in scored(trials) if t.role == "search"]
+    if not losses:
+        return None
+    guess = catalog.TASKS.load(spec.task.name).uninformed(spec.task_shape)
+    return statistics.median(losses) < spec.primary.loss(guess)
 
 
 def keeps_constraints(spec: SearchSpec, trial: Trial) -> bool:

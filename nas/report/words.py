@@ -79,6 +79,12 @@ def _value(summary: Summary, name: str, value: float) -> str:
 
 def _resolution(summary: Summary) -> list[str]:
     found = summary.resolution
+    if summary.learnt is False:
+        return [
+            "Not resolved: the supernet has not learnt, as half of the scored networks are no "
+            f"better in {summary.primary.name} than a constant guess; nothing follows from these "
+            "scores. Train it longer."
+        ]
     if found.n == 0:
         return [
             "Not resolved: no random control was scored, so nothing says how far scores of "

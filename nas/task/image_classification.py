@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import math
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -113,6 +114,10 @@ class _ImageClassification:
     def flips_safe(self, _options: Any, /) -> bool:
         """Whether a mirrored image keeps its class under these options: not unless it is said."""
         return False
+
+    def uninformed(self, shape: TaskShape, /) -> dict[str, float]:
+        """ln(classes) nats and one in so many right."""
+        return {CROSS_ENTROPY.name: math.log(shape.classes), ACCURACY.name: 1 / shape.classes}
 
     def score(self, outputs: Tensor, labels: Tensor, /) -> Scores:
         """Image by image: cross-entropy and top-1 hits of logits (N, classes)."""

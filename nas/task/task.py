@@ -129,6 +129,9 @@ class Task(Protocol):
     def primary(self) -> str:
         """The metric to rank by when none is named."""
 
+    def uninformed(self, shape: TaskShape, /) -> dict[str, float]:
+        """What the best constant guess scores when all classes are as frequent, by metric."""
+
     @property
     def options_model(self) -> type[BaseModel]:
         """Frozen pydantic model of the options; unknown keys are refused."""

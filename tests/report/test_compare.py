@@ -57,7 +57,10 @@ def test_other_supernets_are_named() -> None:
     pool = searched(one, 30) + controls(one, 20, 0)
     found = compare_fronts((one, pool), (two, pool))
     assert found.differences == ("supernet",)
-    assert "not on one scale" in found.words[-1]
+    assert found.comparison.verdict == "not comparable"
+    assert found.words[0].startswith("Not comparable: the searches differ in supernet")
+    assert "not on one scale" in found.words[0]
+    assert not any("covers more" in sentence for sentence in found.words)
 
 
 def test_different_questions_are_refused() -> None:

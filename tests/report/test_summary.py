@@ -11,7 +11,7 @@ from nas.cost.analytic import FLOPS, PARAMS
 from nas.report.architecture import attention_of
 from nas.report.evidence import Comparison, Summary
 from nas.report.summary import summarize
-from nas.report.words import words
+from nas.report.words import brief, words
 from nas.search.trial import Measurement, Trial
 from tests.report.samples import SHAPE, confirmed, controls, full, request, searched, trial
 
@@ -305,3 +305,20 @@ def test_little_is_said_plainly(kept: str) -> None:
     assert bool(found.front) == (kept in ("one", "no controls"))
     assert ("There is no front" in said) == (not found.front)
     assert "Not resolved" in said
+
+
+def test_a_supernet_at_chance_is_said_and_resolves_nothing() -> None:
+    spec = request()
+    blind = [
+        replace(each, measurement=replace(each.measurement, metrics={**each.metrics, **worse}))
+        for each in searched(spec, 60) + controls(spec, 60, 0)
+        for worse in [{"cross_entropy": each.metrics["cross_entropy"] + math.log(10)}]
+    ]
+    found = summarize(spec, blind)
+    assert found.learnt is False
+    assert found.resolution.resolved is False
+    assert {each.verdict for each in found.comparisons} == {"not resolved"}
+    assert any("has not learnt" in sentence for sentence in brief(found))
+    assert not any("can be told apart" in sentence for sentence in words(found))
+    assert summarize(spec, searched(spec, 60)).learnt is True
+    assert summarize(spec, []).learnt is None
