@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.report.architecture import outline
+from nas.report.architecture import looks, outline
 from nas.report.evidence import Comparison, Coverage, Summary
 from nas.report.statistics import Estimate
 from nas.search.objective import Metric
@@ -63,11 +63,14 @@ def noise(comparison: Comparison) -> str:
 def table(summary: Summary) -> Table:
     """The front, best score first: the table that ends a search in the terminal."""
     heads = tuple(metric.name for metric in summary.objectives)
+    known = looks(summary.attentions)
+    key = ", ".join(f"{look.mark} {name}" for name, look in known.items())
     rows = (
         (
             str(place),
             str(member.index),
             *(quantity(member.metrics[m.name], m) for m in summary.objectives),
+            " ".join(known[str(layer.attention)].mark for layer in member.architecture.layers),
             outline(member.architecture),
             f"{member.share_efficient:.0%}",
             member.architecture_id,
@@ -75,8 +78,8 @@ def table(summary: Summary) -> Table:
         for place, member in enumerate(summary.front, 1)
     )
     return Table(
-        "Front",
-        ("#", "trial", *heads, "dimensions", "efficient", "architecture"),
+        f"Front by supernet score ({key})",
+        ("#", "trial", *heads, "attention", "dimensions", "efficient", "architecture"),
         tuple(rows),
         (("architecture",), ("trial",), ("efficient",), ("dimensions",)),
     )

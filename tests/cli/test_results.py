@@ -93,7 +93,9 @@ def test_no_line_is_wider_than_the_terminal(
     lines = nas("pareto", finished.id, "--home", finished.home).out.splitlines()
     assert lines[0].startswith("Front")
     assert max(map(cell_len, lines)) <= width
-    cells = [row.split() for row in lines[3 : 3 + len(finished.json["front"])]]
+    # The title may take more than one line.
+    first = next(place for place, line in enumerate(lines) if line.startswith("───")) + 1
+    cells = [row.split() for row in lines[first : first + len(finished.json["front"])]]
     assert [row[0] for row in cells] == [str(i + 1) for i in range(len(cells))]
     shown = "\n".join(lines)
     assert all(row["id"] in shown for row in finished.json["front"]) or width < 100
