@@ -81,7 +81,7 @@ def table(summary: Summary) -> Table:
         f"Front by supernet score ({key})",
         ("#", "trial", *heads, "attention", "dimensions", "efficient", "architecture"),
         tuple(rows),
-        (("architecture",), ("trial",), ("efficient",), ("dimensions",)),
+        (("efficient",), ("architecture",), ("trial",), ("dimensions",)),
     )
 
 
