@@ -6,6 +6,11 @@ def writable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def headline(error: Exception) -> str:
+    """The first line of an error's message, or its class's name where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class EtnasError(Exception):
     """Base of every error that etnas raises on purpose; its text is one complete message."""
 

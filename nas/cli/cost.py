@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.search import AsJson
-from nas.errors import SpecError
+from nas.errors import MachineUnavailable, SpecError
 
 if TYPE_CHECKING:
     from nas.model.network import StandaloneNetwork
@@ -88,27 +88,24 @@ def _measured(
     names: Sequence[str], architecture: Architecture, shape: TaskShape, workload: Workload
 ) -> dict[str, Any]:
     from nas import catalog
-    from nas.cost.cost import Candidate, CostModel
+    from nas.cost.cost import Candidate, measured
 
-    models: dict[str, CostModel] = {name: catalog.COSTS.load(name, "--measure") for name in names}
+    for name in names:
+        catalog.COSTS.check(name, "--measure")
 
     def network() -> StandaloneNetwork:
         from nas.model.network import StandaloneNetwork
 
         return StandaloneNetwork(architecture, shape)
 
-    candidate = Candidate(architecture, shape, workload, network)
+    try:
+        figures = measured(names, Candidate(architecture, shape, workload, network))
+    except MachineUnavailable as error:
+        raise SpecError(str(error)) from error
     shown: dict[str, Any] = {}
-    machines: dict[str, str] = {}
-    for name, model in models.items():
-        try:
-            figure = model.figure(candidate)
-        except (RuntimeError, AssertionError, MemoryError) as error:
-            # Torch says in these what is wrong with the device: no driver, no such GPU, no memory.
-            what = next(iter(str(error).splitlines()), "not enough memory")
-            raise SpecError(f"{name} cannot be measured here under {workload}: {what}") from error
+    for name, figure in figures.items():
         shown |= {name: figure.value, **figure.details}
-        machines[name] = figure.machine
+    machines = {name: figure.machine for name, figure in figures.items()}
     return {**shown, "workload": workload.to_json(), "machines": machines}
 
 

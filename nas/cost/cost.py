@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from nas import catalog
+from nas.errors import MachineUnavailable, headline
 from nas.search.objective import Metric
 from nas.search.problem import ExactCost
 from nas.search.workload import Workload
@@ -78,6 +79,24 @@ class CostModel(Protocol):
 def cost_models() -> tuple[CostModel, ...]:
     """Every cost model of the catalog, by name."""
     return tuple(catalog.COSTS.load(name) for name in catalog.COSTS.names())
+
+
+def measured(names: Iterable[str], candidate: Candidate) -> dict[str, Figure]:
+    """The candidate's figures by the costs' names; raises `MachineUnavailable` for one not had.
+
+    What a workload cannot be measured for is torch's to say, or a plug-in's, each in its own way.
+    """
+    found = {}
+    for name in names:
+        model: CostModel = catalog.COSTS.load(name)
+        try:
+            found[name] = model.figure(candidate)
+        except Exception as error:
+            raise MachineUnavailable(
+                f"{name} cannot be measured here under {candidate.workload}: "
+                f"{type(error).__name__}: {headline(error)}"
+            ) from error
+    return found
 
 
 def exact_costs(shape: TaskShape, workload: Workload = STANDARD) -> ExactCost:

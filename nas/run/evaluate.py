@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from nas import catalog
-from nas.cost.cost import Candidate, CostModel, Figure, exact_costs
+from nas.cost.cost import Candidate, Figure, exact_costs, measured
 from nas.cost.machine import machine
-from nas.errors import EtnasError, MachineUnavailable, TrainingDiverged
+from nas.errors import EtnasError, MachineUnavailable, TrainingDiverged, headline
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.search.spec import SearchSpec, load_spec
@@ -85,7 +85,7 @@ def train(setup: Setup) -> Generator[Progress]:
             raise
         raise MachineUnavailable(
             "this worker has not enough memory to train the supernet; a smaller "
-            f"supernet.batch_size or a smaller space may help ({_first_line(error)})"
+            f"supernet.batch_size or a smaller space may help ({headline(error)})"
         ) from error
 
 
@@ -93,25 +93,13 @@ def _try_measured_costs(spec: SearchSpec) -> None:
     """Measures the largest network, untrained: a workload that cannot be had is found at once."""
     largest, shape = spec.search_space.extreme("largest"), spec.task_shape
     candidate = Candidate(largest, shape, spec.latency, lambda: StandaloneNetwork(largest, shape))
-    for name in spec.measured_costs:
-        model: CostModel = catalog.COSTS.load(name)
-        try:
-            model.figure(candidate)
-        except Exception as error:
-            raise MachineUnavailable(
-                f"{name} cannot be measured on this worker under {spec.latency}: "
-                f"{type(error).__name__}: {_first_line(error)}"
-            ) from error
+    measured(spec.measured_costs, candidate)
 
 
 def _is_memory(error: Exception) -> bool:
     # Torch has a class of its own only for a GPU's memory.
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or "can't allocate memory" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
 
 
 class Evaluator:
@@ -169,8 +157,7 @@ class Evaluator:
             self.spec.latency,
             lambda: self.supernet.extract(architecture),
         )
-        models: list[CostModel] = [catalog.COSTS.load(name) for name in self.spec.measured_costs]
-        return {model.metric.name: model.figure(candidate) for model in models}
+        return measured(self.spec.measured_costs, candidate)
 
     # -- slices ----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from nas.errors import EtnasError, StoreUnavailable
+from nas.errors import EtnasError, StoreUnavailable, headline
 from nas.store.database import sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _connect(tracking_uri: str) -> MlflowClient:
 
 
 def _unavailable(tracking_uri: str, error: Exception) -> StoreUnavailable:
-    what = (str(error).strip() or type(error).__name__).splitlines()[0]
+    what = headline(error)
     return StoreUnavailable(
         f"MLflow {shown(tracking_uri)}: {what}; nothing is lost: the record keeps what MLflow was "
         "not told"

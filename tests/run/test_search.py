@@ -212,7 +212,7 @@ class TestBeforeHoursOfTraining:
     def test_a_workload_that_cannot_be_had(self, place: Workspace) -> None:
         workload = {"device": "cuda:999"}
         said = self.stopped(place, objectives=["cross_entropy", "latency_ms"], latency=workload)
-        assert "latency_ms cannot be measured on this worker" in said
+        assert "latency_ms cannot be measured here" in said
         assert "cuda:999" in said
 
     @pytest.mark.parametrize(

@@ -51,6 +51,18 @@ class TaskConformance:
             assert metric.unit
             assert not metric.analytic
 
+    def test_a_constant_guess_scores_as_it_is_told(
+        self, task: Task, options: BaseModel, data: ImageData
+    ) -> None:
+        shape = task.shape(options)
+        told = task.uninformed(shape)
+        assert task.primary in told
+        # One image of each class: the constant guess on classes as frequent as each other.
+        labels = torch.arange(shape.classes)
+        scores = task.score(torch.zeros(shape.classes, shape.classes), labels)
+        assert task.summary(scores) == pytest.approx(told)
+        assert len(data.classes) == shape.classes
+
     def test_options_are_frozen_and_refuse_unknown_keys(
         self, task: Task, options: BaseModel
     ) -> None:
