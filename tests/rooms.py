@@ -67,7 +67,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "sklearn": ("nas/task/image_classification.py",),
     "sqlalchemy": ("nas/store/sql.py", "nas/store/database.py"),
     "starlette": ("services/nas_services/",),
-    "torchvision": ("nas/task/image_classification.py",),
+    "torchvision": ("nas/task/cifar10_files.py", "nas/task/image_classification.py"),
     "triton": ("kernels/nas_kernels/",),
     "typer": ("nas/cli/",),
     "uvicorn": ("services/nas_services/",),

@@ -76,7 +76,7 @@ def settle(patch: pytest.MonkeyPatch, folder: Path) -> None:
     ):  # fmt: skip
         patch.delenv(name, raising=False)
     patch.setattr("nas.run.running.Projector", lambda *_: nullcontext())
-    patch.setattr("nas.task.image_classification._cifar10_faults", lambda _: [])
+    patch.setattr("nas.task.cifar10_files._faults", lambda _: [])
     patch.chdir(folder)
 
 

@@ -36,7 +36,9 @@ def search(
     warm_start: Annotated[
         str | None, typer.Option(help="Begin with the architectures of an earlier search.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Check the request and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Check the request, its data and this machine, and stop.")
+    ] = False,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -54,12 +56,9 @@ def search(
             )
         _run(resume, home, as_json)
         return
-    from nas.run.submission import check
-
     request = load_spec(spec or Path(), dict(map(parse_change, change or [])))
     if dry_run:
-        check(request)
-        _say_valid(request, as_json)
+        _check(request, as_json, home)
         return
     from nas.report.result import begin
 
@@ -116,12 +115,20 @@ def at(home: Path | None) -> str:
     return f" --home {shlex.quote(str(home))}" if home else ""
 
 
-def _say_valid(request: SearchSpec, as_json: bool) -> None:
+def _check(request: SearchSpec, as_json: bool, home: Path | None) -> None:
+    from nas.run.preflight import preflight
+    from nas.run.submission import check
+    from nas.run.workspace import workspace
+
+    check(request)
+    unknown = preflight(request, workspace(home).data_root)
     space = request.search_space
     if as_json:
         typer.echo(json.dumps(request.to_json()))
     else:
         typer.echo(f"valid: {request.name}, space {space.name} of {space.size:.3g} architectures")
+    if unknown:
+        typer.echo(f"not checked: {unknown}", err=True)
 
 
 def _show(result: SearchResult, home: Path | None, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from nas.report.frame import trials_frame
 from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.words import words
+from nas.run.preflight import preflight
 from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
 from nas.search.pareto import front_of
@@ -140,12 +141,15 @@ def begin(
 ) -> SearchRecord:
     """Submits a request that this process is to run: see `nas.run.submission.submit`.
 
-    Raises `ModuleNotFoundError` where the engine is not installed; nothing is left then.
+    Raises `ModuleNotFoundError` where the engine is not installed, and what
+    `nas.run.preflight.preflight` raises; nothing is left then.
     """
     catalog.EXECUTORS.load(spec.executor.name, "executor.name")
+    place = workspace(home)
+    preflight(spec, place.data_root)
     if warm_start is not None:
         warm_start = find_search(warm_start, home).id
-    return submit(spec, workspace(home), warm_start=warm_start)
+    return submit(spec, place, warm_start=warm_start)
 
 
 def run_search(

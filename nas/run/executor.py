@@ -23,6 +23,13 @@ class Executor(Protocol):
 
     def __init__(self, spec: ExecutorSpec) -> None: ...
 
+    def elsewhere(self) -> str:
+        """Where its workers are when not on this machine, in words; empty when they are here.
+
+        Raises `MachineUnavailable` where nobody answers there.
+        """
+        ...
+
     def train(self, setup: Setup) -> Generator[Progress]:
         """Trains the supernet on a worker with the request's training resources.
 
@@ -44,6 +51,9 @@ class LocalExecutor:
 
     def __init__(self, spec: ExecutorSpec) -> None:
         self.spec = spec
+
+    def elsewhere(self) -> str:
+        return ""
 
     def train(self, setup: Setup) -> Generator[Progress]:
         return train(setup)

@@ -138,6 +138,14 @@ class RayExecutor:
         self.spec = spec
         self.started = False
 
+    def elsewhere(self) -> str:
+        if ray.is_initialized():
+            return "the Ray cluster that this process is in"
+        address = os.environ.get("RAY_ADDRESS", "")
+        if address:
+            _check_reachable(address)
+        return address and f"RAY_ADDRESS={address}"
+
     def _connect(self) -> None:
         if ray.is_initialized():
             return

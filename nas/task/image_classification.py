@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import math
-import tarfile
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nas.errors import DataError, SpecError
+from nas.errors import SpecError
 from nas.search.objective import Metric
 from nas.space.task_shape import TaskShape
-from nas.task.image_folder import LAYOUT, SUFFIXES, class_folders, image_files, read_images
-from nas.task.splits import split_digest, stratified_split
+from nas.task import cifar10_files
+from nas.task.image_folder import LAYOUT, SUFFIXES, class_files, class_folders, read_images
+from nas.task.splits import check_split, split_digest, stratified_split
 from nas.task.task import ImageData, LabelledImages, Scores, data_root
 
 if TYPE_CHECKING:
@@ -30,6 +28,7 @@ ACCURACY = Metric("accuracy", "maximize", "fraction")
 
 Side = Annotated[int, Field(ge=4, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+ClassFiles = tuple[tuple[Path, ...], ...]
 FolderPath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 # Two of them leave something to train on.
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
@@ -152,6 +151,10 @@ class Digits(_ImageClassification):
         read_test = partial(_resized, test, options.side)
         return _held_out(pool, names, options.validation, options, read_test)
 
+    def held_out(self, options: DigitsOptions, _root: Path, /) -> int:
+        """As many as are asked for: the images are always there."""
+        return options.validation
+
     def prepare(self, _options: Any, _root: Path, /) -> str:
         """Nothing to do."""
         return "digits: nothing to prepare, the images come with scikit-learn"
@@ -173,36 +176,19 @@ class Cifar10(_ImageClassification):
 
     def load(self, options: Cifar10Options, root: Path, /) -> ImageData:
         """Reads `root`/cifar10/cifar-10-batches-py; every file's md5 sum is checked first."""
-        pool, names = _read_cifar10(root, train=True)
+        images, labels, names = cifar10_files.read(root, train=True)
         read_test = partial(_cifar10_test, root, options.side)
+        pool = LabelledImages(images, labels)
         return _held_out(pool, names, options.validation, options, read_test)
+
+    def held_out(self, options: Cifar10Options, root: Path, /) -> int:
+        """As many as are asked for, of files whose md5 sums are right."""
+        cifar10_files.check(root)
+        return options.validation
 
     def prepare(self, _options: Any, root: Path, /) -> str:
         """Downloads what is missing or broken; nothing is half-written if that fails."""
-        from torchvision.datasets import CIFAR10 as dataset
-
-        folder = root / "cifar10" / dataset.base_folder
-        if not _cifar10_faults(folder):
-            return f"cifar10: complete in {folder}"
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=root, prefix=".cifar10-") as scratch:
-                dataset(scratch, download=True)
-                folder.mkdir(parents=True, exist_ok=True)
-                for name in _cifar10_sums():
-                    (Path(scratch) / dataset.base_folder / name).replace(folder / name)
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            tarfile.TarError,
-            http.client.HTTPException,
-        ) as why:
-            raise DataError(
-                f"CIFAR-10 could not be downloaded from {dataset.url} ({why}); unpack "
-                f"{dataset.filename} so that {folder} holds {', '.join(_cifar10_sums())}"
-            ) from why
-        return f"cifar10: downloaded into {folder}"
+        return cifar10_files.download(root)
 
 
 class ImageFolder(_ImageClassification):
@@ -228,28 +214,44 @@ class ImageFolder(_ImageClassification):
 
     def load(self, options: ImageFolderOptions, root: Path, /) -> ImageData:
         """Decodes every image once; a broken one is an error before anything is learnt."""
-        folder = root / options.path
-        found = tuple(each.name for each in class_folders(folder))
-        names = options.classes or found
-        _check_classes(folder, found, names)
-        pool = _read_classes(folder, names, options.side)
-        if options.test_path is None:
+        names, files, test_files = self._files(options, root)
+        pool = _read_classes(files, options.side)
+        if test_files:
+            test = _read_classes(test_files, options.side)
+        else:
             count = round(options.test * len(pool))
             pool, test = _set_aside(pool.images, pool.labels, count)
-        else:
-            other = root / options.test_path
-            if other.resolve() == folder.resolve():
-                raise SpecError(
-                    f"task.test_path: {options.test_path} is the folder of the training images; "
-                    "name another one, or leave it out and give test (a fraction)"
-                )
-            test = self._test_folder(other, names, options.side)
         count = round(options.validation * len(pool))
         return _held_out(pool, names, count, options, partial(_resized, test, options.side))
 
-    def _test_folder(self, folder: Path, names: tuple[str, ...], side: int) -> LabelledImages:
-        _check_classes(folder, tuple(each.name for each in class_folders(folder)), names)
-        return _read_classes(folder, names, side)
+    def held_out(self, options: ImageFolderOptions, root: Path, /) -> int:
+        """Counted by the files' names."""
+        names, files, test_files = self._files(options, root)
+        images = sum(map(len, files))
+        if not test_files:
+            count = round(options.test * images)
+            check_split(images, len(names), count, "task.test")
+            images -= count
+        count = round(options.validation * images)
+        check_split(images, len(names), count, "task.validation")
+        return count
+
+    def _files(
+        self, options: ImageFolderOptions, root: Path
+    ) -> tuple[tuple[str, ...], ClassFiles, ClassFiles]:
+        """Class names, images by class, and test images where they have a folder of their own."""
+        folder = root / options.path
+        names = options.classes or tuple(each.name for each in class_folders(folder))
+        files = class_files(folder, names, least=2)
+        if options.test_path is None:
+            return names, files, ()
+        other = root / options.test_path
+        if other.resolve() == folder.resolve():
+            raise SpecError(
+                f"task.test_path: {options.test_path} is the folder of the training images; "
+                "name another one, or leave it out and give test (a fraction)"
+            )
+        return names, files, class_files(other, names)
 
     def prepare(self, options: ImageFolderOptions, root: Path, /) -> str:
         """Says what is expected, or what there is; nothing can be downloaded."""
@@ -328,62 +330,14 @@ def _resized(data: LabelledImages, side: int) -> LabelledImages:
     return LabelledImages(torch.cat(parts), data.labels)
 
 
-def _check_classes(folder: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-    if found != wanted:
-        raise DataError(f"{folder}: classes {', '.join(found)}; wanted: {', '.join(wanted)}")
-
-
-def _read_classes(folder: Path, names: tuple[str, ...], side: int) -> LabelledImages:
+def _read_classes(groups: ClassFiles, side: int) -> LabelledImages:
     import torch
 
-    groups = [image_files(folder / name) for name in names]
     labels = [label for label, group in enumerate(groups) for _ in group]
     files = tuple(path for group in groups for path in group)
     return LabelledImages(read_images(files, side), torch.tensor(labels))
 
 
-# -- CIFAR-10's files ------------------------------------------------------------------------------
-
-
-def _read_cifar10(root: Path, train: bool) -> tuple[LabelledImages, tuple[str, ...]]:
-    import torch
-    from torchvision.datasets import CIFAR10 as dataset
-
-    try:
-        found = dataset(root / "cifar10", train=train, download=False)
-    except (RuntimeError, OSError) as error:
-        folder = root / "cifar10" / dataset.base_folder
-        faults = "; ".join(_cifar10_faults(folder)) or str(error)
-        raise DataError(
-            f"CIFAR-10 is not complete in {folder}: {faults}. Wanted there: "
-            f"{', '.join(_cifar10_sums())}; `nas data prepare cifar10` downloads them, or set "
-            "NAS_DATA_DIR to the folder that holds cifar10/"
-        ) from error
-    images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-    return LabelledImages(images, torch.tensor(found.targets)), tuple(found.classes)
-
-
 def _cifar10_test(root: Path, side: int) -> LabelledImages:
-    return _resized(_read_cifar10(root, train=False)[0], side)
-
-
-def _cifar10_sums() -> dict[str, str]:
-    from torchvision.datasets import CIFAR10 as dataset
-
-    sums = dict([*dataset.train_list, *dataset.test_list])
-    return sums | {dataset.meta["filename"]: dataset.meta["md5"]}
-
-
-def _cifar10_faults(folder: Path) -> list[str]:
-    faults = []
-    for name, md5 in _cifar10_sums().items():
-        try:
-            with (folder / name).open("rb") as file:
-                digest = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False))
-            if digest.hexdigest() != md5:
-                faults.append(f"{name} is truncated or altered (wrong md5)")
-        except FileNotFoundError:
-            faults.append(f"{name} is missing")
-        except OSError as error:
-            faults.append(f"{name} cannot be read ({error.strerror})")
-    return faults
+    images, labels, _ = cifar10_files.read(root, train=False)
+    return _resized(LabelledImages(images, labels), side)

@@ -44,6 +44,26 @@ def image_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / path for path in sorted(shown, key=lambda path: path.parts))
 
 
+def class_files(
+    folder: Path, names: tuple[str, ...], least: int = 1
+) -> tuple[tuple[Path, ...], ...]:
+    """The images of each class; raises `DataError` for other classes than these.
+
+    So it does for a class of fewer than `least`: of one image, nothing can be held out and learnt.
+    """
+    found = tuple(each.name for each in class_folders(folder))
+    if found != names:
+        raise DataError(f"{folder}: classes {', '.join(found)}; wanted: {', '.join(names)}")
+    groups = tuple(image_files(folder / name) for name in names)
+    for name, group in zip(names, groups, strict=True):
+        if len(group) < least:
+            raise DataError(
+                f"{folder / name}: {len(group)} image there; at least {least} are needed, one to "
+                "learn from and one to hold out; add images, or take the class away"
+            )
+    return groups
+
+
 def read_images(files: tuple[Path, ...], side: int) -> Tensor:
     """The images as (N, 3, side, side) uint8; raises `DataError` naming a file that is broken."""
     import torch

@@ -41,17 +41,7 @@ def stratified_split(labels: Sequence[int], count: int, key: str, where: str) ->
     members: dict[int, list[int]] = defaultdict(list)
     for position, label in enumerate(labels):
         members[label].append(position)
-    most = len(labels) - len(members)
-    if most < 1:
-        raise SpecError(
-            f"{where}: nothing can be held out of {len(labels)} images of {len(members)} classes, "
-            "as each class keeps one; add images"
-        )
-    if not 1 <= count <= most:
-        raise SpecError(
-            f"{where}: {count} of {len(labels)} images given; 1 to {most} can be held out, as each "
-            f"of {len(members)} classes keeps one"
-        )
+    check_split(len(labels), len(members), count, where)
     shares = _shares({label: len(each) for label, each in members.items()}, count)
     ranked: list[tuple[float, bytes, int]] = []
     for label, positions in members.items():
@@ -61,6 +51,24 @@ def stratified_split(labels: Sequence[int], count: int, key: str, where: str) ->
     held = tuple(position for _, _, position in sorted(ranked))
     out = set(held)
     return Split(tuple(i for i in range(len(labels)) if i not in out), held)
+
+
+def check_split(images: int, classes: int, count: int, where: str) -> None:
+    """Raises `SpecError` naming `where` unless `count` of `images` can be held out.
+
+    At least one is, and one of each class is left to train on.
+    """
+    most = images - classes
+    if most < 1:
+        raise SpecError(
+            f"{where}: nothing can be held out of {images} images of {classes} classes, as each "
+            "class keeps one; add images"
+        )
+    if not 1 <= count <= most:
+        raise SpecError(
+            f"{where}: {count} of {images} images given; 1 to {most} can be held out, as each of "
+            f"{classes} classes keeps one"
+        )
 
 
 def _shares(counts: dict[int, int], total: int) -> dict[int, int]:

@@ -94,17 +94,27 @@ class ImageData:
         Raises:
             SpecError: if more are wanted than are held out.
         """
-        count = len(self.valid) if images is None else images
-        if not 1 <= count <= len(self.valid):
-            raise SpecError(
-                f"evaluation.images: {images} given, 1 to {len(self.valid)} allowed: as many are "
-                "held out for validation"
-            )
+        count = scored_on(images, len(self.valid))
         return LabelledImages(self.valid.images[:count], self.valid.labels[:count])
 
     def test(self) -> LabelledImages:
         """The test split: for networks whose training has ended, never for a choice between any."""
         return self.read_test()
+
+
+def scored_on(images: int | None, held_out: int) -> int:
+    """How many of the held-out images candidates are scored on: `images`, None for all.
+
+    Raises:
+        SpecError: if more are wanted than are held out.
+    """
+    count = held_out if images is None else images
+    if not 1 <= count <= held_out:
+        raise SpecError(
+            f"evaluation.images: {images} given, 1 to {held_out} allowed: as many are held out "
+            "for validation"
+        )
+    return count
 
 
 class Scores(NamedTuple):
@@ -149,6 +159,12 @@ class Task(Protocol):
     def load(self, options: Any, root: Path, /) -> ImageData:
         """Reads the data under a data root; raises `DataError` for missing or broken files and
         `SpecError` for a split that these data do not allow."""
+
+    def held_out(self, options: Any, root: Path, /) -> int:
+        """How many images `load` holds out for validation; nothing is decoded to know it.
+
+        Raises as `load` does for files that are missing and a split that they do not allow.
+        """
 
     def prepare(self, options: Any, root: Path, /) -> str:
         """Brings the data under the root if it can and says what it did; raises `DataError`

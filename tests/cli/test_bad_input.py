@@ -19,6 +19,9 @@ from nas.errors import (
     StoreUnavailable,
     TrainingDiverged,
 )
+from nas.run.submission import submit
+from nas.run.workspace import workspace
+from nas.search.spec import load_spec
 from tests.cli.conftest import Finished
 from tests.cli.terminal import DEMO, SMALL, SPACE, nas, refused, rows, written
 
@@ -302,33 +305,60 @@ def cifar10(tmp_path: Path) -> tuple[Path, Path]:
     return written(tmp_path / "spec.yaml", request), folder
 
 
-def test_missing_and_broken_data_are_found_before_anything_is_trained(tmp_path: Path) -> None:
+def photos(folder: Path, **classes: int) -> Path:
+    """So many grey images in each class."""
+    for place, (name, count) in enumerate(classes.items()):
+        (folder / name).mkdir(parents=True)
+        for n in range(count):
+            level = 40 + 160 * place
+            Image.new("RGB", (8, 8), (level, level + n % 9, level)).save(folder / name / f"{n}.png")
+    return folder
+
+
+def test_what_a_run_would_fail_of_at_once_is_never_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    spec, folder = cifar10(tmp_path)
+    few = {"name": "image_folder", "path": str(photos(tmp_path / "few", oak=9, elm=1)), "side": 8}
+    wrong: list[tuple[Any, list[str]]] = [
+        (spec, [str(folder), "data_batch_1 is missing", "nas data prepare cifar10"]),
+        ({"evaluation": {"images": 100_000}}, ["evaluation.images: 100000 given, 1 to 360"]),
+        ({"task": few}, [f"{tmp_path}/few/elm: 1 image there", "at least 2 are needed"]),
+        ({"executor": {"name": "local", "workers": 5}}, ["executor.workers", "5 x 1", "4 cores"]),
+        ({"executor": {"name": "local", "gpus": 1}}, ["executor.gpus: 1", "torch sees 0 GPUs"]),
+        ({"executor": {"training_cores": 5}}, ["executor.training_cores: 5 given, 4 cores"]),
+    ]
+    home = tmp_path / "home"
+    for given, words in wrong:
+        changed = given if given is spec else written(tmp_path / "s.yaml", {**SMALL, **given})
+        for more in ([], ["--dry-run"]):
+            refused(nas("search", changed, "--home", home, *more), *words)
+            assert not home.exists()
+
+
+def test_broken_data_are_found_before_anything_is_trained(tmp_path: Path) -> None:
     spec, folder = cifar10(tmp_path)
     home = tmp_path / "home"
-    said = nas("search", spec, "--home", home)
-    assert said.code == 2
-    for word in (str(folder), "data_batch_1 is missing", "nas data prepare cifar10"):
-        assert word in said.err
-    [(search, state, error)] = rows(home, "searches", "id, state, error")
-    assert state == "failed"
-    assert str(folder) in error
-    assert f"go on with: nas search --resume {search} --home {home}" in said.err
+    # Taken in by a machine that does not run it.
+    search = submit(load_spec(spec), workspace(home)).id
     folder.mkdir(parents=True)
     (folder / "data_batch_1").write_bytes(b"cut off")
     said = nas("search", "--resume", search, "--home", home)
     assert said.code == 2
     assert "data_batch_1 is truncated or altered (wrong md5)" in said.err
+    assert f"go on with: nas search --resume {search} --home {home}" in said.err
     assert "Traceback" not in said.err
+    [(state, error)] = rows(home, "searches", "state, error")
+    assert state == "failed"
+    assert str(folder) in error
     assert rows(home, "trials") == []
     assert not (home / "supernets").exists()
 
 
 def test_a_search_goes_on_when_its_data_are_there(tmp_path: Path) -> None:
-    folder = tmp_path / "data" / "photos"
-    for name, level in (("dark", 40), ("light", 200)):
-        (folder / name).mkdir(parents=True)
-        for n in range(30):
-            Image.new("RGB", (8, 8), (level, level + n % 9, level)).save(folder / name / f"{n}.png")
+    folder = photos(tmp_path / "data" / "photos", dark=30, light=30)
     broken = folder / "light" / "3.png"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:40])
@@ -344,14 +374,6 @@ def test_a_search_goes_on_when_its_data_are_there(tmp_path: Path) -> None:
     assert state == "failed"
     assert nas("search", "--resume", search, "--home", tmp_path / "home").code == 0
     assert rows(tmp_path / "home", "searches", "state, error") == [("succeeded", None)]
-
-
-def test_more_images_than_there_are_to_score_on(tmp_path: Path) -> None:
-    spec = written(tmp_path / "spec.yaml", {**SMALL, "evaluation": {"images": 100_000}})
-    said = nas("search", spec, "--home", tmp_path / "home")
-    assert said.code == 2
-    assert "evaluation.images: 100000 given, 1 to 360 allowed" in said.err
-    assert not (tmp_path / "home" / "supernets").exists()
 
 
 # -- codes -----------------------------------------------------------------------------------------

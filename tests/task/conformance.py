@@ -86,6 +86,11 @@ class TaskConformance:
         assert len(data.classes) == shape.classes
         assert set(data.train.labels.tolist()) == set(range(shape.classes))
 
+    def test_what_is_held_out_is_known_without_reading_it(
+        self, task: Task, options: BaseModel, root: Path, data: ImageData
+    ) -> None:
+        assert task.held_out(options, root) == len(data.valid)
+
     def test_loading_again_gives_the_same(
         self, task: Task, options: BaseModel, root: Path, data: ImageData
     ) -> None:

@@ -201,6 +201,9 @@ def test_a_broken_file_is_named_and_prepare_repairs_it(
     said = "is missing" if fault == "missing" else "is truncated or altered (wrong md5)"
     assert f"not complete in {folder}: {name} {said}. Wanted there: " in str(caught.value)
     assert ", ".join(FILES) in str(caught.value)
+    with pytest.raises(DataError) as found:
+        CIFAR10.held_out(SMALL, tmp_path)
+    assert str(found.value) == str(caught.value)
     assert "nas data prepare cifar10" in str(caught.value)
     assert isinstance(caught.value, FileNotFoundError)
     CIFAR10.prepare(SMALL, tmp_path)

@@ -197,9 +197,18 @@ def test_other_files_hidden_ones_and_folders_are_passed_over(tmp_path: Path) -> 
     assert names == [f"class_0/{each}" for each in ("000.png", "001.png", "002.png", "more/A.PNG")]
 
 
+# What cannot be read is said when it is only looked at, too.
+either = pytest.mark.parametrize("ask", [IMAGE_FOLDER.load, IMAGE_FOLDER.held_out])
+Ask = Callable[[ImageFolderOptions, Path], object]
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     options = ImageFolderOptions(path=str(tmp_path / "nowhere"))
-    for ask in (IMAGE_FOLDER.shape, lambda o: IMAGE_FOLDER.load(o, tmp_path)):
+    for ask in (
+        IMAGE_FOLDER.shape,
+        lambda o: IMAGE_FOLDER.load(o, tmp_path),
+        lambda o: IMAGE_FOLDER.held_out(o, tmp_path),
+    ):
         with pytest.raises(DataError, match=r"nowhere: cannot be read .* CLASS/IMAGE"):
             ask(options)
 
@@ -210,18 +219,35 @@ def test_fewer_than_two_classes_are_refused(tmp_path: Path) -> None:
         IMAGE_FOLDER.shape(ImageFolderOptions(path=str(tmp_path)))
 
 
-def test_an_empty_class_is_named(tmp_path: Path) -> None:
+@either
+def test_an_empty_class_is_named(ask: Ask, tmp_path: Path) -> None:
     folder = fill(tmp_path / "mine", classes=2)
     (folder / "class_2").mkdir()
     with pytest.raises(DataError, match=r"class_2: no images there"):
-        IMAGE_FOLDER.load(ImageFolderOptions(path=str(folder), side=8), tmp_path)
+        ask(ImageFolderOptions(path=str(folder), side=8), tmp_path)
 
 
-def test_a_fraction_that_holds_nothing_out_is_refused(tmp_path: Path) -> None:
+@either
+def test_a_class_of_one_image_is_refused_but_among_test_images(ask: Ask, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "mine", classes=2)
+    (folder / "class_2").mkdir()
+    noise("RGB", (8, 8), 0).save(folder / "class_2" / "alone.png")
+    message = r"class_2: 1 image there; at least 2 are needed, one to learn from and one to hold"
+    with pytest.raises(DataError, match=message):
+        ask(ImageFolderOptions(path=str(folder), side=8), tmp_path)
+    fill(tmp_path / "train")
+    options = ImageFolderOptions(path="train", test_path="mine", side=8)
+    assert len(IMAGE_FOLDER.load(options, tmp_path).test()) == 41
+    noise("RGB", (8, 8), 1).save(folder / "class_2" / "second.png")
+    ask(ImageFolderOptions(path=str(folder), side=8), tmp_path)
+
+
+@either
+def test_a_fraction_that_holds_nothing_out_is_refused(ask: Ask, tmp_path: Path) -> None:
     folder = fill(tmp_path / "mine", classes=2, count=10)
     options = ImageFolderOptions(path=str(folder), side=8, validation=0.001)
     with pytest.raises(SpecError, match=r"task\.validation: 0 of 18 images given"):
-        IMAGE_FOLDER.load(options, tmp_path)
+        ask(options, tmp_path)
 
 
 def test_a_test_folder_is_taken_whole(tmp_path: Path) -> None:
@@ -230,14 +256,16 @@ def test_a_test_folder_is_taken_whole(tmp_path: Path) -> None:
     options = ImageFolderOptions(path="train", test_path="test", side=8, validation=0.2)
     data = IMAGE_FOLDER.load(options, tmp_path)
     assert [len(part) for part in (data.train, data.valid, data.test())] == [48, 12, 12]
+    assert IMAGE_FOLDER.held_out(options, tmp_path) == 12
 
 
-def test_a_test_folder_of_other_classes_is_refused(tmp_path: Path) -> None:
+@either
+def test_a_test_folder_of_other_classes_is_refused(ask: Ask, tmp_path: Path) -> None:
     fill(tmp_path / "train")
     fill(tmp_path / "test", classes=2)
     options = ImageFolderOptions(path="train", test_path="test", side=8)
     with pytest.raises(DataError, match=r"class_0, class_1; wanted: class_0, class_1, class_2"):
-        IMAGE_FOLDER.load(options, tmp_path)
+        ask(options, tmp_path)
 
 
 def test_a_fraction_and_a_test_folder_exclude_each_other() -> None:
@@ -252,14 +280,19 @@ def test_the_training_images_are_no_test_images(spelling: str, tmp_path: Path) -
     (tmp_path / "link").symlink_to(tmp_path / "train")
     other = spelling.format(root=tmp_path)
     options = ImageFolderOptions(path="train", test_path=other, side=8)
-    with pytest.raises(SpecError, match=r"^task\.test_path: .* folder of the training images"):
-        IMAGE_FOLDER.load(options, tmp_path)
+    for ask in (IMAGE_FOLDER.load, IMAGE_FOLDER.held_out):
+        with pytest.raises(SpecError, match=r"^task\.test_path: .* folder of the training images"):
+            ask(options, tmp_path)
 
 
-def test_classes_of_one_image_can_lend_none(tmp_path: Path) -> None:
-    folder = fill(tmp_path / "mine", classes=2, count=1)
-    with pytest.raises(SpecError, match=r"^task\.test: .* 2 images of 2 classes.*; add images$"):
-        IMAGE_FOLDER.load(ImageFolderOptions(path=str(folder), side=8), tmp_path)
+@either
+def test_classes_that_the_test_images_leave_with_one_can_lend_none(
+    ask: Ask, tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "mine", classes=2, count=2)
+    options = ImageFolderOptions(path=str(folder), side=8, test=0.49)
+    with pytest.raises(SpecError, match=r"^task\.validation: .* 2 images of 2 classes.*; add im"):
+        ask(options, tmp_path)
 
 
 def test_sixteen_bits_in_a_pgm_are_eight_of_them(tmp_path: Path) -> None:
