@@ -27,6 +27,7 @@ _PARAMETERS_A_CALL = 100
 _PAGE = 1000
 _PROBE_SECONDS = 5.0
 _USER = re.compile("//[^/@]*@")
+_NO_NAME = re.compile(r"[^\w/. -]+")
 
 
 def default_tracking_uri(folder: Path) -> str:
@@ -134,8 +135,13 @@ class Tracking:
         parameters: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
         time: int = 0,
+        step: int = 0,
     ) -> None:
-        """Metrics (at `time`, in ms), parameters and tags; the same again changes nothing."""
+        """Metrics (at `time`, in ms, and `step`), parameters, tags; the same again changes nothing.
+
+        The metric of the highest step is the run's. Signs that MLflow refuses in its name become
+        blanks.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         params = [Param(key, text[:_LONGEST_PARAMETER]) for key, text in (parameters or {}).items()]
@@ -144,7 +150,10 @@ class Tracking:
             params = params[_PARAMETERS_A_CALL:]
         self._client.log_batch(
             run,
-            [Metric(key, value, time, 0) for key, value in (metrics or {}).items()],
+            [
+                Metric(_NO_NAME.sub(" ", key).strip(), value, time, step)
+                for key, value in (metrics or {}).items()
+            ],
             params,
             [RunTag(key, text) for key, text in (tags or {}).items()],
             synchronous=True,

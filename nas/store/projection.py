@@ -15,7 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from nas.errors import LeaseLost, SearchNotFound
+from nas.errors import EtnasError, LeaseLost, SearchNotFound
+from nas.search.figures import figures, hypervolumes
+from nas.search.spec import load_spec
 from nas.search.trial import ROLES, Trial
 from nas.store.mlflow import TrackedRun, Tracking, reaching, shown
 from nas.store.parameters import architecture_parameters, part_name, request_parameters
@@ -35,6 +37,8 @@ CHILD_RUNS = 1000
 """So many search trials get a run each; of later ones only members of the front do."""
 LONGEST_TAG = 5000
 _EVENTS_A_BATCH = 50
+# With these events the parent run's figures are taken: at every one of a trial would cost too much.
+_TURNS = frozenset({"pareto.updated", "search.state"})
 _LEASE_SECONDS = 300.0
 _STATUS = {
     "queued": "SCHEDULED",
@@ -182,6 +186,8 @@ class _Projection:
             self.tracking.write(self.parent, lines, f"trials/{events[0].sequence:012}.jsonl")
         if front is not None:
             self._front(set(front))
+        if any(event.kind in _TURNS for event in events[: len(done)]):
+            self._figures()
         if done:
             self._state()
         return done
@@ -252,6 +258,19 @@ class _Projection:
         if path is not None:
             self.tracking.upload(self.parent, path, now.name)
         self.tracking.log(self.parent, tags={tag: now.digest})
+
+    def _figures(self) -> None:
+        """How far the search has come; over the number of trials, as they alone change it."""
+        try:
+            spec = load_spec(self.record.spec)
+        except EtnasError:
+            # Parts that are not installed here stop no one from reading the runs.
+            return
+        trials = self.store.trials(self.record.id)
+        found = figures(spec, trials)
+        if self.record.state == "succeeded":
+            found |= hypervolumes(spec, trials)
+        self.tracking.log(self.parent, metrics=found, time=self.created, step=len(trials))
 
     def _state(self) -> None:
         now = self.record

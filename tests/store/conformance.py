@@ -9,12 +9,13 @@ import pytest
 from nas.errors import DuplicateTrial, LeaseLost, SearchNotFound, SearchStateError
 from nas.search.trial import Measurement, Trial, TrialRole
 from nas.space.architecture import Architecture
+from nas.space.loader import load_space
 from nas.store.store import Artifact, Lease, SearchState, SearchStore, Spend
 
 SPEC: dict[str, Any] = {
     "name": "first",
     "task": {"name": "digits", "options": {"side": 8}},
-    "space": {"name": "digits_tiny", "width": [16, 24]},
+    "space": load_space("digits_tiny").to_json(),
     "objectives": ["cross_entropy", "flops"],
     "budget": {"trials": 20, "wall_hours": None},
     "supernet": {"learning_rate": 1e-05},

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from nas.errors import LeaseLost, SearchNotFound, StoreUnavailable
-from nas.search.trial import Measurement
+from nas.search.trial import Measurement, Trial, TrialRole
 from nas.store import projection
 from nas.store.mlflow import Tracking, default_tracking_uri
 from nas.store.parameters import architecture_parameters
@@ -84,6 +84,12 @@ def test_a_search_as_a_person_finds_it(
     assert (tags["nas.state"], tags["nas.phase"]) == ("succeeded", "report")
     assert (tags["nas.commit"], tags["nas.space_digest"]) == ("abc", "0123")
     assert tags["mlflow.source.git.commit"] == "abc"
+    assert parent.data.metrics == {
+        "trials/search": 2,
+        "trials/random": 1,
+        "best/cross_entropy": 0.1,
+        "front_size": 1,
+    }
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert names == {"spec.yaml", "pareto.html", "record.json"}
     assert tags["nas.artifact.supernet/weights"] == "2" * 64
@@ -148,6 +154,64 @@ def test_what_comes_later_is_told_later(
     assert (parent.info.status, parent.data.tags["nas.error"]) == ("SCHEDULED", "")
     front = {n for n, run in runs(client, lease.search).items() if "nas.front" in run.data.tags}
     assert front == {"search/1", "search/3"}
+
+
+def test_how_far_a_search_has_come_is_a_curve_of_its_parent_run(
+    store: SqlStore, lease: Lease, client: MlflowClient, uri: str
+) -> None:
+    def history(name: str) -> list[tuple[int, float]]:
+        found = client.get_metric_history(parent().info.run_id, name)
+        return sorted((each.step, each.value) for each in found)
+
+    def parent() -> Run:
+        return runs(client, lease.search, "search")["search"]
+
+    def better(index: int, role: TrialRole = "search", label: str = "") -> Trial:
+        metrics = {"cross_entropy": 1 - 0.1 * index, "flops": 1e6 * (index + 1)}
+        return trial(index, role, measurement=Measurement.of(metrics), label=label)
+
+    store.set_state(lease, "running", phase="search")
+    for count in (2, 3):
+        for index in range(store.count(lease.search), count):
+            store.add_trial(lease, better(index))
+        store.set_front(lease, [("search", index) for index in range(count)])
+        project(store, uri)
+    assert history("best/cross_entropy") == [(2, 0.9), (3, 0.8)]
+    assert history("front_size") == history("trials/search") == [(2, 2), (3, 3)]
+    assert not [name for name in parent().data.metrics if "hypervolume" in name]
+
+    for index in range(2):
+        store.add_trial(lease, better(index, "random"))
+        store.add_trial(lease, better(index, "homogeneous", "linear(feature_map=relu)"))
+    store.set_state(lease, "succeeded", phase="report")
+    project(store, uri)
+    found = parent().data.metrics
+    assert (found["best/cross_entropy"], found["front_size"]) == (0.8, 3)
+    assert (found["trials/search"], found["trials/random"]) == (3, 2)
+    pools = {"search", "random", "homogeneous", "homogeneous linear feature_map relu"}
+    covered = {name: value for name, value in found.items() if "hypervolume" in name}
+    assert set(covered) == {f"hypervolume_of_2/{pool}" for pool in pools}
+    assert all(0 < value < 1 for value in covered.values())
+
+    before = {name: history(name) for name in found}
+    project(store, uri, from_start=True)
+    assert parent().data.metrics == found
+    assert {name: history(name) for name in found} == before
+
+
+def test_a_request_that_only_other_code_can_read_is_told_of_all_the_same(
+    store: SqlStore, client: MlflowClient, uri: str
+) -> None:
+    made = store.create_search({**SPEC, "task": {"name": "gone", "options": {}}})
+    lease = store.acquire(made.id, "host:1:1", 60)
+    store.add_trial(lease, trial(0))
+    store.set_front(lease, [("search", 0)])
+    project(store, uri)
+    assert store.unprojected() == []
+    experiment = client.get_experiment_by_name("digits_tiny/gone")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    assert sorted(len(run.data.metrics) for run in found) == [0, 2]
 
 
 def test_telling_it_all_again_doubles_nothing(
@@ -231,6 +295,8 @@ def test_killed_after_any_call_nothing_is_lost_or_doubled(
         parent = runs(client, lease.search, "search")["search"]
         names = {file.path for file in client.list_artifacts(parent.info.run_id)}
         assert names == {"spec.yaml", "pareto.json", "record.json"}
+        assert parent.data.metrics["front_size"] == 1
+        assert len(client.get_metric_history(parent.info.run_id, "front_size")) == 1
         children = runs(client, lease.search)
         assert set(children) == {"search/0", "search/1"}
         assert all(run.info.status == "FINISHED" for run in children.values())
