@@ -36,7 +36,10 @@ def confirm(
     For each of the request's `confirmation.members` and each attention type, the homogeneous rival
     is the one with the best supernet score among `controls.homogeneous` drawn at the member's FLOPs
     (within `flops_tolerance`), so both sides were selected by the same score. All are trained by
-    the same recipe with the same seeds. Raises `SearchStateError` for an unfinished search.
+    the same recipe with the same seeds.
+
+    Raises `SearchStateError` for an unfinished search and one whose supernet is gone, and
+    `CheckpointError` where the images are not those that the supernet learnt from.
     """
     record = SqlStore(place.record_url).get(search)
     if record.state != "succeeded":
@@ -57,12 +60,18 @@ def confirm(
 
 
 def _check_supernet(running: Running) -> None:
+    """Raises where the supernet is gone, or learnt from other images than are there now.
+
+    A worker finds out, as in a search that takes up a finished supernet: it has the data.
+    """
     file = supernet_file(running.setup.supernet)
     if not file.exists():
         raise SearchStateError(
             f"search {running.id}: its supernet {file} is gone, so no rival can be scored; put it "
             "back (MLflow has a copy, supernet.safetensors), or run the request as a new search"
         )
+    for _ in running.executor.train(running.setup):
+        pass
 
 
 def _charge_only(running: Running, phase: str) -> None:

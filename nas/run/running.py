@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nas import catalog
 from nas.errors import EtnasError, writable
+from nas.run.devices import devices, training_hours
 from nas.run.evaluate import Setup
 from nas.run.executor import Executor
 from nas.run.lease import Heartbeat
@@ -23,7 +24,7 @@ from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial, TrialRole
 from nas.store.sql import SqlStore
-from nas.store.store import Lease, SearchRecord, SearchStore
+from nas.store.store import Lease, SearchRecord, SearchStore, Spend
 
 
 class EvaluationBroken(EtnasError, RuntimeError):
@@ -58,7 +59,7 @@ class Running:
     heartbeat: Heartbeat
     phase: str = ""
     _since: float = field(default_factory=time.monotonic)
-    _used: float = 0.0
+    _used: Spend = field(default_factory=Spend)
     # What was noted already, so that a trial costs no further look into the record.
     _machines: set[tuple[str, str]] = field(default_factory=set)
     # The heartbeat charges too, from its own thread.
@@ -79,7 +80,7 @@ class Running:
         """What workers need to know."""
         return Setup.of(
             self.spec,
-            self.place.supernet(self.spec.supernet_digest, self.budget_hours),
+            self.place.supernet(self.spec.supernet_digest, training_hours(self.spec)),
             self.place.standalone(self.id),
             self.place.data_root,
         )
@@ -91,30 +92,41 @@ class Running:
         self.store.set_state(self.lease, "running", phase=phase)
 
     def __post_init__(self) -> None:
-        noted = self.store.spent(self.id)
-        self._used = sum(noted[phase].seconds for phase in BUDGETED if phase in noted)
+        for phase, noted in self.store.spent(self.id).items():
+            self._count(phase, noted)
+
+    def _count(self, phase: str, more: Spend) -> None:
+        if phase in BUDGETED:
+            used = self._used
+            self._used = Spend(
+                used.seconds + more.seconds, used.device_seconds + more.device_seconds
+            )
 
     def charge(self) -> None:
         """Notes the time since the last note, so that even a killed run's time is counted."""
         with self._clock:
             now = time.monotonic()
             seconds, self._since = now - self._since, now
-            if self.phase in BUDGETED:
-                self._used += seconds
             if self.phase:
-                devices = self.spec.executor.workers
-                self.store.record_spend(self.lease, self.phase, seconds, seconds * devices)
+                more = Spend(seconds, seconds * devices(self.spec.executor, self.phase))
+                self._count(self.phase, more)
+                self.store.record_spend(self.lease, self.phase, more.seconds, more.device_seconds)
 
-    def spent(self) -> float:
-        """Seconds of the budget that this search has used, earlier runs counted in."""
+    def left(self, share: float = 1.0) -> float | None:
+        """Seconds for which the phase at hand may go on until `share` of the budget is used.
+
+        What earlier runs used counts. None for no bound, below zero where it is overdrawn.
+        """
+        budget, held = self.spec.budget, devices(self.spec.executor, self.phase)
+        bounds: list[float] = []
         with self._clock:
-            running = time.monotonic() - self._since if self.phase in BUDGETED else 0.0
-            return self._used + running
-
-    @property
-    def budget_hours(self) -> float | None:
-        """Hours of wall time that the budget gives, None for no bound."""
-        return self.spec.budget.hours(self.spec.executor.workers)
+            since = time.monotonic() - self._since if self.phase in BUDGETED else 0.0
+            if budget.wall_hours is not None:
+                bounds.append(share * budget.wall_hours * 3600 - self._used.seconds - since)
+            if budget.device_hours is not None:
+                unused = share * budget.device_hours * 3600 - self._used.device_seconds
+                bounds.append(unused / held - since)
+        return min(bounds, default=None)
 
     def note_front(self, trials: Sequence[Trial]) -> None:
         """Says in the record which of the searched trials are Pareto-optimal, where that is new."""

@@ -82,11 +82,8 @@ def write_report(running: Running, reporter: Reporter) -> None:
 
 
 def _train_supernet(running: Running) -> None:
-    spec, hours = running.spec, running.budget_hours
-    seconds = None
-    if hours is not None:
-        seconds = max(1.0, TRAINING_SHARE * hours * 3600 - running.spent())
-    setup = replace(running.setup, training_seconds=seconds)
+    spec, left = running.spec, running.left(TRAINING_SHARE)
+    setup = replace(running.setup, training_seconds=None if left is None else max(1.0, left))
     for progress in running.executor.train(setup):
         text = progress.waiting or progress.stopped or f"loss {progress.loss:.3f}"
         running.listener(Update("supernet", progress.step, progress.steps, text))
@@ -123,10 +120,10 @@ def _search(running: Running) -> list[Trial]:
 
     # The first batch is always scored, so that a budget that is too small still ends with a front.
     least = min(spec.batch, spec.budget.trials)
-    hours = running.budget_hours
 
     def over(scored: int) -> bool:
-        return hours is not None and scored >= least and running.spent() >= hours * 3600
+        left = running.left()
+        return left is not None and scored >= least and left <= 0
 
     return running.evaluate("search", propose, spec.budget.trials, over)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from nas.errors import CheckpointError, DataError
 from nas.run import confirm, search
-from nas.run.running import EvaluationBroken, Update
+from nas.run.running import Update
 from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.spec import SearchSpec
@@ -95,9 +95,30 @@ def test_a_finished_search_lends_and_confirms_nothing_on_other_images(
         finish(spec, place)
     newest = store.searches()[0]
     assert (newest.state, store.count(newest.id)) == ("failed", 0)
-    with pytest.raises(EvaluationBroken, match="data digest"):
+    with pytest.raises(CheckpointError, match="its data digest is"):
         confirm.confirm(record.id, place, reporter=short_report)
     assert facts(store.trials(record.id)) == before
+
+
+@pytest.mark.parametrize("trained", [0, 1])
+def test_a_confirmation_whose_rivals_are_known_trains_nothing_on_other_images(
+    trained: int, folder: Path, spec: SearchSpec, place: Workspace
+) -> None:
+    def interrupt(update: Update) -> None:
+        if (update.phase, update.done) == ("confirmed", trained):
+            raise KeyboardInterrupt
+
+    record, store = finish(spec, place), SqlStore(place.record_url)
+    with pytest.raises(KeyboardInterrupt):
+        confirm.confirm(record.id, place, reporter=short_report, listener=interrupt)
+    before = facts(store.trials(record.id))
+    assert {trial[0] for trial in before} >= {"matched"}
+    replace(folder)
+    with pytest.raises(CheckpointError, match=r"supernet\.safetensors.*its data digest is"):
+        confirm.confirm(record.id, place, reporter=short_report)
+    assert facts(store.trials(record.id)) == before
+    assert len(list(place.standalone(record.id).glob("*.safetensors"))) == trained
+    assert store.get(record.id).state == "succeeded"
 
 
 def test_a_broken_image_with_a_name_that_is_no_text(

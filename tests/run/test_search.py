@@ -23,12 +23,14 @@ from nas.errors import (
     TrainingDiverged,
 )
 from nas.run import search
-from nas.run.evaluate import Evaluator
+from nas.run.devices import devices
+from nas.run.evaluate import Evaluator, Setup
 from nas.run.executor import LocalExecutor
 from nas.run.running import EvaluationBroken, Update
 from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
+from nas.search.spec import ExecutorSpec
 from nas.search.trial import Measurement, Proposal, Trial
 from nas.store.sql import SqlStore
 from nas.train.supernet import supernet_file
@@ -282,20 +284,68 @@ class TestBudgets:
         executor = {"name": "local", "workers": 2}
         record = finish(request(budget=budget, executor=executor), place)
         assert store_of(place).count(record.id, "search") == 5
-        spent = store_of(place).spent(record.id)["search"]
-        assert spent.device_seconds == pytest.approx(2 * spent.seconds)
+        spent = store_of(place).spent(record.id)
+        for phase in ("supernet", "search"):
+            assert spent[phase].device_seconds == pytest.approx(2 * spent[phase].seconds)
 
-    def test_time_left_counts_what_earlier_runs_used(
-        self, place: Workspace, monkeypatch: pytest.MonkeyPatch
+    def test_training_counts_what_its_one_worker_holds(self) -> None:
+        held = {
+            (8, 1, 0, None): 8,
+            (8, 2, 0, 4): 2,
+            (2, 4, 0, 1): 1,
+            (2, 4, 0, 9): 3,
+            (8, 4, 1, None): 1,
+            (8, 4, 0.5, 32): 1,
+        }
+        for (workers, cores, gpus, training_cores), expected in held.items():
+            asked = ExecutorSpec(
+                workers=workers, cores=cores, gpus=gpus, training_cores=training_cores
+            )
+            assert devices(asked, "supernet") == expected
+            assert devices(asked, "search") == devices(asked, "match") == workers
+
+    @pytest.mark.parametrize(("training_cores", "held"), [(1, 1), (None, 4)])
+    def test_device_hours_last_as_long_as_few_are_held(
+        self,
+        training_cores: int | None,
+        held: int,
+        place: Workspace,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        record = submit(request(budget={"trials": 20, "wall_hours": 100.0}), place)
+        given: list[Setup] = []
+
+        def begun(_: LocalExecutor, setup: Setup) -> None:
+            given.append(setup)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(LocalExecutor, "train", begun)
+        executor = {"name": "local", "workers": 4, "training_cores": training_cores}
+        budget = {"wall_hours": 10.0, "device_hours": 8.0}
+        record = submit(request(executor=executor, budget=budget), place)
+        store = store_of(place)
+        lease = store.acquire(record.id, "test:1:1", 60)
+        store.record_spend(lease, "supernet", 1800.0, 3600.0)
+        store.release(lease)
+        with pytest.raises(KeyboardInterrupt):
+            search.run(record.id, place, reporter=short_report)
+        bounds = [0.75 * 10 * 3600 - 1800, (0.75 * 8 * 3600 - 3600) / held]
+        assert given[0].training_seconds == pytest.approx(min(bounds), abs=60)
+        assert store.spent(record.id)["supernet"].device_seconds > 3600
+
+    @pytest.mark.parametrize("bound", ["wall_hours", "device_hours"])
+    def test_time_left_counts_what_earlier_runs_used(
+        self, bound: str, place: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record = submit(request(budget={"trials": 20, bound: 100.0}), place)
         with monkeypatch.context() as patch:
             patch.setattr(LocalExecutor, "evaluate", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 search.run(record.id, place, reporter=short_report)
         store = store_of(place)
         lease = store.acquire(record.id, "test:1:1", 60)
-        store.record_spend(lease, "search", 101 * 3600.0)
+        used = 101 * 3600.0
+        wall, device = (used, 0.0) if bound == "wall_hours" else (0.0, used)
+        store.record_spend(lease, "search", wall, device)
         store.release(lease)
         search.run(record.id, place, reporter=short_report)
         assert store.count(record.id, "search") == 5
