@@ -31,10 +31,10 @@ def search(
         typer.Option("--set", help="Change one field: budget.trials=50. May be repeated."),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Go on with a recorded search that was stopped.")
+        str | None, typer.Option(help="Go on with a stopped search: its id, or `last`.")
     ] = None,
     warm_start: Annotated[
-        str | None, typer.Option(help="Begin with the architectures of an earlier search.")
+        str | None, typer.Option(help="Begin with an earlier search's front: its id, or `last`.")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Check the request and stop.")] = False,
     as_json: AsJson = False,
@@ -67,7 +67,9 @@ def search(
 
 
 def confirm(
-    search_id: Annotated[str, typer.Argument(metavar="ID", help="A finished search.")],
+    search_id: Annotated[
+        str, typer.Argument(metavar="ID", help="A finished search's id, or `last`.")
+    ],
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:

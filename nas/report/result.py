@@ -104,7 +104,7 @@ class SearchResult:
 
 
 def find_search(search_id: str, home: str | Path | None = None) -> SearchRecord:
-    """A search's record by its id or the beginning of it; raises `SearchNotFound`."""
+    """A search's record by its id, the beginning of it, or `last`; raises `SearchNotFound`."""
     return opened(workspace(home), search_id).get(search_id)
 
 
@@ -114,9 +114,9 @@ def opened(place: Workspace, search_id: str) -> SqlStore:
     Raises `SpecError` for an id that is no text.
     """
     if not isinstance(search_id, str):
-        raise SpecError(f"search: {search_id!r} given; an id, or its beginning, is allowed")
+        raise SpecError(f"search: {search_id!r} given; an id, its beginning or 'last' is allowed")
     store = SqlStore(place.record_url)
-    if store.file is not None and not store.file.exists():
+    if store.missing:
         raise SearchNotFound(
             f"no search {search_id!r}: there is no record {store.file}; --home or NAS_HOME names "
             "the folder of another one"
@@ -170,8 +170,9 @@ def resume_search(
     """Goes on with a recorded search; raises what `nas.run.search.run` raises."""
     from nas.run.search import run
 
-    run(find_search(search_id, home).id, workspace(home), reporter=_report, listener=listener)
-    return load_result(search_id, home)
+    found = find_search(search_id, home).id
+    run(found, workspace(home), reporter=_report, listener=listener)
+    return load_result(found, home)
 
 
 def confirm_search(
@@ -180,8 +181,9 @@ def confirm_search(
     """Confirms a finished search by stand-alone training; see `nas.run.confirm.confirm`."""
     from nas.run.confirm import confirm
 
-    confirm(find_search(search_id, home).id, workspace(home), reporter=_report, listener=listener)
-    return load_result(search_id, home)
+    found = find_search(search_id, home).id
+    confirm(found, workspace(home), reporter=_report, listener=listener)
+    return load_result(found, home)
 
 
 def _report(

@@ -57,6 +57,7 @@ def test_what_needs_no_engine_works(finished: Finished, tmp_path: Path) -> None:
         "pareto": ["pareto", finished.id, "--json", "--home", finished.home],
         "table": ["pareto", finished.id, "--home", finished.home],
         "compare": ["compare", finished.id, finished.id, "--home", finished.home, "--json"],
+        "searches": ["list", "--home", finished.home],
     }
     for name, said in bare(commands).items():
         assert (said["code"], said["err"]) == (0, ""), name
@@ -132,7 +133,9 @@ def test_help_loads_nothing_heavy() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    for command in ("search", "confirm", "pareto", "compare", "spaces", "data", "cost", "doctor"):
+    for command in (
+        "search", "confirm", "list", "pareto", "compare", "spaces", "data", "cost", "doctor",
+    ):  # fmt: skip
         assert f" {command} " in ended.stdout
     heavy = {"torch", "numpy", "pydantic", "yaml", "sqlalchemy", "ray", "mlflow", "pandas"}
     assert not heavy & set(ended.stderr.split())
