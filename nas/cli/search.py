@@ -37,13 +37,19 @@ def search(
         str | None, typer.Option(help="Begin with an earlier search's front: its id, or `last`.")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Check the request and stop.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of a request and stop.")
+    ] = False,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Search: train or find a supernet, score architectures, report a Pareto front."""
     from nas.search.changes import parse_change
-    from nas.search.spec import load_spec
+    from nas.search.spec import load_spec, request_schema
 
+    if schema:
+        typer.echo(json.dumps(request_schema(), indent=2))
+        return
     if (spec is None) == (resume is None):
         raise SpecError("nas search: give a SPEC.yaml, or --resume ID, not both and not neither")
     if resume is not None:

@@ -52,6 +52,7 @@ def test_what_needs_no_engine_works(finished: Finished, tmp_path: Path) -> None:
         "list": ["spaces", "list", "--json"],
         "show": ["spaces", "show", "cifar10_small", "--json"],
         "schema": ["spaces", "schema"],
+        "request": ["search", "--schema"],
         "cost": ["cost", path, "--task", "digits", "--json"],
         "valid": ["search", DEMO, "--dry-run", "--json"],
         "pareto": ["pareto", finished.id, "--json", "--home", finished.home],
