@@ -18,7 +18,7 @@ from benchmarks.measuring.report import machine, parser, print_table, write
 from benchmarks.supernet_step import Case, Step
 from nas import catalog
 from nas.errors import DataError
-from nas.search.spec import Augmentation, SupernetRecipe
+from nas.search.recipe import Augmentation, SupernetRecipe
 from nas.space.loader import load_space
 from nas.task.task import ImageData, data_root
 

@@ -23,7 +23,7 @@ from benchmarks.measuring.tensor_bytes import peak_bytes
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.operators.declaration import Choice
-from nas.search.spec import SupernetRecipe
+from nas.search.recipe import SupernetRecipe
 from nas.space.architecture import Architecture, Layer
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace

@@ -4,7 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.report.result import SearchResult, run_search
+    from nas.report.result import (
+        SearchResult,
+        confirm_search,
+        load_result,
+        resume_search,
+        run_search,
+    )
     from nas.search.spec import SearchSpec, load_spec
     from nas.space.architecture import Architecture, load_architecture
     from nas.space.loader import load_space
@@ -15,9 +21,12 @@ __all__ = [
     "SearchResult",
     "SearchSpace",
     "SearchSpec",
+    "confirm_search",
     "load_architecture",
+    "load_result",
     "load_space",
     "load_spec",
+    "resume_search",
     "run_search",
 ]
 
@@ -26,9 +35,12 @@ _HOMES = {
     "SearchResult": "nas.report.result",
     "SearchSpace": "nas.space.search_space",
     "SearchSpec": "nas.search.spec",
+    "confirm_search": "nas.report.result",
     "load_architecture": "nas.space.architecture",
+    "load_result": "nas.report.result",
     "load_space": "nas.space.loader",
     "load_spec": "nas.search.spec",
+    "resume_search": "nas.report.result",
     "run_search": "nas.report.result",
 }
 

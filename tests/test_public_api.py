@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import pprint
 import re
 import subprocess
 import sys
@@ -14,8 +15,7 @@ import pytest
 
 import nas
 from nas.cli.app import run
-from nas.errors import SpecError
-from nas.report.result import load_result, resume_search
+from nas.errors import SearchStateError, SpecError
 from nas.run.running import Update
 
 SIGNATURES = {
@@ -30,6 +30,15 @@ SIGNATURES = {
         "home: 'str | Path | None' = None, warm_start: 'str | None' = None, "
         "listener: 'Listener' = <function>) -> 'SearchResult'"
     ),
+    "resume_search": (
+        "(search_id: 'str', *, home: 'str | Path | None' = None, "
+        "listener: 'Listener' = <function>) -> 'SearchResult'"
+    ),
+    "confirm_search": (
+        "(search_id: 'str', *, home: 'str | Path | None' = None, "
+        "listener: 'Listener' = <function>) -> 'SearchResult'"
+    ),
+    "load_result": "(search_id: 'str', home: 'str | Path | None' = None) -> 'SearchResult'",
 }
 REQUEST = {
     "name": "api-test",
@@ -50,9 +59,12 @@ def test_names() -> None:
         "SearchResult",
         "SearchSpace",
         "SearchSpec",
+        "confirm_search",
         "load_architecture",
+        "load_result",
         "load_space",
         "load_spec",
+        "resume_search",
         "run_search",
     ]
     assert dir(nas) == sorted(nas.__all__)
@@ -113,6 +125,14 @@ def test_a_search_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for wrong in (None, 3, b"x", "a\0b"):
         with pytest.raises(SpecError, match=r"^page: .* given; a path"):
             result.write_page(wrong)  # type: ignore[arg-type]
+    said = f"<SearchResult {result.id} api-test, succeeded: front of {len(result.front)}; "
+    assert repr(result) == f"{said}trials: 10 search, 2 random>"
+    # As a notebook, a debugger and a log would show it.
+    assert pprint.pformat(result, width=1000) == f"{result}" == repr(result)
+    again = nas.load_result("last", tmp_path / "home")
+    assert (again.id, again.spec, again.trials) == (result.id, spec, result.trials)
+    with pytest.raises(SearchStateError, match=f"search {result.id} is finished"):
+        nas.resume_search("last", home=tmp_path / "home")
     assert run(["search", "--resume", result.id, "--home", str(tmp_path / "home")]) == 2
 
 
@@ -127,8 +147,8 @@ WRONG: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
         lambda given: nas.run_search(REQUEST, home="never", warm_start=given),
         [3, b"x", ["x"]],
     ),
-    "id": (lambda given: resume_search(given, home="never"), [None, 3, b"x"]),
-    "search": (lambda given: load_result(given, home="never"), [None, 3, b"x"]),
+    "id": (lambda given: nas.resume_search(given, home="never"), [None, 3, b"x"]),
+    "search": (lambda given: nas.load_result(given, home="never"), [None, 3, b"x"]),
     "objectives": (
         lambda given: nas.load_spec({**REQUEST, "objectives": given}),
         [{"cross_entropy", "flops"}, frozenset(("cross_entropy", "flops")), {"flops": 1}, "flops"],

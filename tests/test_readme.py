@@ -135,7 +135,7 @@ def test_a_command_runs(form: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
 
 def test_every_command_and_option_is_among_those_run() -> None:
     assert {form.split()[1] for form in FORMS} == {
-        "search", "pareto", "confirm", "compare", "cost", "spaces", "data", "doctor",
+        "search", "list", "pareto", "confirm", "compare", "cost", "spaces", "data", "doctor",
     }  # fmt: skip
     told, run = (set(re.findall(r"--[a-z][a-z-]*", text)) for text in (README, "\n".join(FORMS)))
     # Where things are kept is the next test's, and the other is MLflow's own.

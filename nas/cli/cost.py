@@ -73,7 +73,7 @@ def configured(task: str, given: list[str] | None) -> Any:
     """A task's options from `NAME=VALUE` texts; raises `SpecError` for what it does not know."""
     from nas import catalog
     from nas.search.changes import parse_change
-    from nas.search.spec import Part
+    from nas.search.section import Part
 
     options = dict(parse_change(text, "--option") for text in given or [])
     return Part(name=task, options=options).configured(catalog.TASKS, "--option")

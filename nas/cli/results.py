@@ -1,8 +1,9 @@
-"""`nas pareto` and `nas compare`: what searches found."""
+"""`nas list`, `nas pareto` and `nas compare`: which searches there are, and what they found."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,25 @@ from nas.errors import NothingFeasible, SpecError
 if TYPE_CHECKING:
     from nas.report.result import SearchResult
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="A search's id, or its beginning.")]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="A search's id, its beginning, or `last`: the newest.")
+]
+
+
+def list_recorded(as_json: AsJson = False, home: Home = None) -> None:
+    """List the recorded searches, the newest first."""
+    from nas.report.listing import list_searches, listing
+    from nas.run.workspace import workspace
+    from nas.store.sql import SqlStore
+
+    found = list_searches(home)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found]))
+    elif found:
+        show(terminal(), listing(found))
+    else:
+        place = SqlStore(workspace(home).record_url).location
+        typer.echo(f"no search yet in {place}; `nas search SPEC.yaml` makes one.")
 
 
 def pareto(
@@ -85,5 +104,6 @@ def compare(one: Id, other: Id, as_json: AsJson = False, home: Home = None) -> N
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
+    app.command("list")(list_recorded)
     app.command()(pareto)
     app.command()(compare)

@@ -31,21 +31,27 @@ def search(
         typer.Option("--set", help="Change one field: budget.trials=50. May be repeated."),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Go on with a recorded search that was stopped.")
+        str | None, typer.Option(help="Go on with a stopped search: its id, or `last`.")
     ] = None,
     warm_start: Annotated[
-        str | None, typer.Option(help="Begin with the architectures of an earlier search.")
+        str | None, typer.Option(help="Begin with an earlier search's front: its id, or `last`.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option(help="Check the request, its data and this machine, and stop.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of a request and stop.")
     ] = False,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Search: train or find a supernet, score architectures, report a Pareto front."""
     from nas.search.changes import parse_change
-    from nas.search.spec import load_spec
+    from nas.search.spec import load_spec, request_schema
 
+    if schema:
+        typer.echo(json.dumps(request_schema(), indent=2))
+        return
     if (spec is None) == (resume is None):
         raise SpecError("nas search: give a SPEC.yaml, or --resume ID, not both and not neither")
     if resume is not None:
@@ -66,7 +72,9 @@ def search(
 
 
 def confirm(
-    search_id: Annotated[str, typer.Argument(metavar="ID", help="A finished search.")],
+    search_id: Annotated[
+        str, typer.Argument(metavar="ID", help="A finished search's id, or `last`.")
+    ],
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:

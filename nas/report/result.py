@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +24,7 @@ from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
-from nas.search.trial import Trial
+from nas.search.trial import ROLES, Trial
 from nas.space.reading import path_of
 from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
@@ -46,6 +47,15 @@ class SearchResult:
     place: Workspace
     facts: Mapping[str, str]
     """Where it comes from: commit, digests, machines."""
+
+    def __repr__(self) -> str:
+        roles = Counter(trial.role for trial in self.trials)
+        trials = ", ".join(f"{roles[role]} {role}" for role in ROLES if roles[role]) or "none"
+        members = len(front_of(self.spec, self.trials).members)
+        return (
+            f"<SearchResult {self.id} {self.spec.name}, {self.state}: front of {members}; "
+            f"trials: {trials}>"
+        )
 
     @cached_property
     def summary(self) -> Summary:
@@ -71,7 +81,10 @@ class SearchResult:
         ]
 
     def frame(self) -> pd.DataFrame:
-        """The front as a DataFrame, one row a member, in the front's order."""
+        """The front as a DataFrame, one row a member, in the front's order.
+
+        Raises `ModuleNotFoundError` where pandas or pyarrow is not installed.
+        """
         return trials_frame(front_of(self.spec, self.trials).members)
 
     def constrained(self, constraints: Sequence[str]) -> SearchResult:
@@ -89,7 +102,11 @@ class SearchResult:
         return replace(self, spec=spec)
 
     def write_page(self, path: str | Path) -> Path:
-        """Writes the report page as the trials stand now."""
+        """Writes the report page as the trials stand now, and gives its path.
+
+        Raises `SpecError` for what can be no path, `OSError` where it cannot be written and
+        `ModuleNotFoundError` where plotly is not installed.
+        """
         text = page(self.spec, self.summary, self.trials, search_id=self.id, extra=self.facts)
         return write_atomically(path_of(path, "page"), text.encode())
 
@@ -105,7 +122,11 @@ class SearchResult:
 
 
 def find_search(search_id: str, home: str | Path | None = None) -> SearchRecord:
-    """A search's record by its id or the beginning of it; raises `SearchNotFound`."""
+    """A search's record by its id, the beginning of it, or `last`: the newest of the home.
+
+    Raises `SearchNotFound`, `SpecError` for an id that is no text and `StoreUnavailable` for a
+    record that cannot be read.
+    """
     return opened(workspace(home), search_id).get(search_id)
 
 
@@ -115,9 +136,9 @@ def opened(place: Workspace, search_id: str) -> SqlStore:
     Raises `SpecError` for an id that is no text.
     """
     if not isinstance(search_id, str):
-        raise SpecError(f"search: {search_id!r} given; an id, or its beginning, is allowed")
+        raise SpecError(f"search: {search_id!r} given; an id, its beginning or 'last' is allowed")
     store = SqlStore(place.record_url)
-    if store.file is not None and not store.file.exists():
+    if store.missing:
         raise SearchNotFound(
             f"no search {search_id!r}: there is no record {store.file}; --home or NAS_HOME names "
             "the folder of another one"
@@ -126,7 +147,10 @@ def opened(place: Workspace, search_id: str) -> SqlStore:
 
 
 def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
-    """A recorded search's result as it stands; raises `SearchNotFound`."""
+    """A recorded search's result as it stands, also of one that still runs.
+
+    Raises what `find_search` raises.
+    """
     place = workspace(home)
     store = opened(place, search_id)
     record = store.get(search_id)
@@ -161,7 +185,8 @@ def run_search(
 ) -> SearchResult:
     """Runs a request from its submission to its report.
 
-    Raises `SpecError` for a request that is wrong, and what `begin` and `nas.run.search.run` raise.
+    Raises `SpecError` for a request that is wrong, `NothingFeasible` where no architecture keeps
+    the constraints and what `resume_search` raises; nothing is recorded where it never began.
     """
     request = spec if isinstance(spec, SearchSpec) else load_spec(spec)
     record = begin(request, home=home, warm_start=warm_start)
@@ -171,21 +196,34 @@ def run_search(
 def resume_search(
     search_id: str, *, home: str | Path | None = None, listener: Listener = lambda _: None
 ) -> SearchResult:
-    """Goes on with a recorded search; raises what `nas.run.search.run` raises."""
+    """Goes on with a recorded search, named as in `find_search`, to its report.
+
+    Raises what `find_search` raises, `SearchStateError` for one that is finished or cancelled and
+    `LeaseLost` where another process runs it. What ends it on the way leaves a search that can be
+    resumed: `DataError`, `MachineUnavailable`, `TrainingDiverged`, `EvaluationBroken`,
+    `CheckpointError`, `OutputError`, `StoreUnavailable`.
+    """
     from nas.run.search import run
 
-    run(find_search(search_id, home).id, workspace(home), reporter=_report, listener=listener)
-    return load_result(search_id, home)
+    found = find_search(search_id, home).id
+    run(found, workspace(home), reporter=_report, listener=listener)
+    return load_result(found, home)
 
 
 def confirm_search(
     search_id: str, *, home: str | Path | None = None, listener: Listener = lambda _: None
 ) -> SearchResult:
-    """Confirms a finished search by stand-alone training; see `nas.run.confirm.confirm`."""
+    """Confirms a finished search, named as in `find_search`, by stand-alone training.
+
+    What is trained says `nas.run.confirm.confirm`. Raises what `resume_search` raises, and
+    `SearchStateError` for a search that is unfinished or has no front. It, too, goes on where it
+    was stopped.
+    """
     from nas.run.confirm import confirm
 
-    confirm(find_search(search_id, home).id, workspace(home), reporter=_report, listener=listener)
-    return load_result(search_id, home)
+    found = find_search(search_id, home).id
+    confirm(found, workspace(home), reporter=_report, listener=listener)
+    return load_result(found, home)
 
 
 def _report(

@@ -5,25 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from nas import catalog
 from nas.errors import DuplicateName, SpecError
-from nas.registry import Registry, nearest
+from nas.registry import nearest
 from nas.search.changes import changed
 from nas.search.objective import Constraint, Metric, Objective
-from nas.search.workload import Positive, Whole, Workload
+from nas.search.recipe import SupernetRecipe, TrainingRecipe
+from nas.search.section import (
+    ByName,
+    NonNegative,
+    OneOf,
+    Part,
+    Positive,
+    PositiveFloat,
+    Section,
+    StrategyPart,
+    Whole,
+    WithOptions,
+)
+from nas.search.workload import Workload
 from nas.space.digest import digest
 from nas.space.loader import explain, load_space
 from nas.space.reading import path_of, read_yaml
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
 
-PositiveFloat = Annotated[float, Field(gt=0, strict=True)]
 Cores = Annotated[Positive, Field(le=1024)]
-NonNegative = Annotated[float, Field(ge=0, strict=True)]
 
 
 def _in_order(given: Any) -> Any:
@@ -33,120 +44,36 @@ def _in_order(given: Any) -> Any:
     return given
 
 
-_Names = Annotated[tuple[str, ...], BeforeValidator(_in_order)]
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Part(_Request):
-    """A named part with its own options: `cifar10`, or `{name: cifar10, side: 224}`."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flat(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            return {"name": given}
-        if isinstance(given, Mapping) and "options" not in given:
-            rest = {key: value for key, value in given.items() if key != "name"}
-            return {key: given[key] for key in given if key == "name"} | {"options": rest}
-        return given
-
-    def configured(self, registry: Registry, where: str) -> Any:
-        """The part's options model, filled in and checked against its declaration."""
-        declared = registry.load(self.name, where)
-        try:
-            return declared.options_model.model_validate(self.options)
-        except ValidationError as error:
-            raise explain(error, "", declared.options_model, where) from error
-
-
-class StrategyPart(Part):
-    """The strategy: another one by its name, or other options alone."""
-
-    name: str = "evolution"
-
-
-class Augmentation(_Request):
-    """Training-time changes of the images; a flip is refused where the task says it is unsafe."""
-
-    crop_padding: Annotated[Whole, Field(le=64)] = 0
-    flip: Annotated[bool, Field(strict=True)] = False
-    randaugment_layers: Annotated[Whole, Field(le=8)] = 0
-    randaugment_magnitude: Annotated[Whole, Field(le=30)] = 9
-
-
-class TrainingRecipe(_Request):
-    """How weights are learnt: AdamW, linear warm-up then cosine to zero, clipped gradients."""
-
-    steps: Annotated[Positive, Field(le=100_000_000)] = 1000
-    batch_size: Annotated[Positive, Field(le=65_536)] = 64
-    learning_rate: PositiveFloat = 1e-3
-    warmup_steps: Whole = 50
-    weight_decay: NonNegative = 0.05
-    clip_norm: PositiveFloat = 1.0
-    label_smoothing: Annotated[NonNegative, Field(lt=1)] = 0.1
-    augmentation: Augmentation = Augmentation()
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    checkpoint_every: Positive = 200
-
-
-class Stability(_Request):
-    """Stop early when the ranking of a fixed list of subnets stays: Kendall tau >= threshold."""
-
-    every: Positive = 500
-    subnets: Annotated[Whole, Field(ge=5, le=1000)] = 50
-    threshold: Annotated[PositiveFloat, Field(le=1)] = 0.9
-    patience: Positive = 2
-
-
-class SupernetRecipe(TrainingRecipe):
-    """Training of the weight-sharing network.
-
-    `sampling`: `uniform` trains one random subnet a step, `fair` one subnet of every attention type
-    a step, `sandwich` the largest, the smallest and `random_subnets` others, with in-place
-    distillation from step `distill_after` on. `sharing` says what attention types share at a site.
-    """
-
-    sampling: Literal["uniform", "fair", "sandwich"] = "uniform"
-    sharing: Literal["per_type", "shared_vo", "shared_qkvo"] = "per_type"
-    random_subnets: Annotated[Whole, Field(le=8)] = 2
-    homogeneous_every: Positive = 4
-    distill_after: Whole | None = None
-    stability: Stability | None = None
-
-
-class Evaluation(_Request):
+class Evaluation(Section):
     """On what candidates are scored: the first `images` of the held-out split, the same for all."""
 
     images: Annotated[Whole, Field(ge=2)] | None = None
+    """How many; null: all that are held out."""
     batch_size: Annotated[Positive, Field(le=65_536)] = 250
+    """Images a forward pass."""
 
 
-class Controls(_Request):
-    """What the search is compared with, scored on the same supernet.
-
-    `random`: scored random architectures (None: as many as the search has); `homogeneous`: scored
-    networks of each attention type.
-    """
+class Controls(Section):
+    """What the search is compared with, scored on the same supernet."""
 
     random: Whole | None = None
+    """Random architectures; null: as many as the search has."""
     homogeneous: Whole = 12
+    """Networks of each attention type, and rivals drawn for each member that is confirmed."""
 
 
-class Confirmation(_Request):
+class Confirmation(Section):
     """Stand-alone training of front members against homogeneous networks at matched FLOPs."""
 
     members: Positive = 3
+    """Front members, spread over the front."""
     seeds: Annotated[Whole, Field(ge=2, le=20)] = 2
+    """Trainings of every network."""
     flops_tolerance: Annotated[PositiveFloat, Field(le=0.5)] = 0.03
+    """How far a rival's FLOPs may lie from the member's, as a share of them."""
 
 
-class Budget(_Request):
+class Budget(Section):
     """When the search ends: whichever bound is met first.
 
     Hours count supernet training and search; the controls, which answer for the same number of
@@ -154,8 +81,11 @@ class Budget(_Request):
     """
 
     trials: Positive = 100
+    """Architectures of the search, scored or failed."""
     wall_hours: PositiveFloat | None = None
+    """Hours by the clock; null: no bound."""
     device_hours: PositiveFloat | None = None
+    """Hours of all workers together; null: no bound."""
 
     def hours(self, devices: int) -> float | None:
         """Hours of wall time that both bounds leave, None for no bound."""
@@ -163,17 +93,19 @@ class Budget(_Request):
         return min((bound for bound in bounds if bound is not None), default=None)
 
 
-class ExecutorSpec(_Request):
-    """Where evaluations run: `workers` processes with `cores` and `gpus` each.
+class ExecutorSpec(Section):
+    """Where evaluations run, and how much of the machines they take."""
 
-    The supernet trains on one worker with `training_cores` (None: the cores of all workers).
-    """
-
-    name: str = "ray"
+    name: Annotated[str, OneOf(catalog.EXECUTORS)] = "ray"
+    """`local`: this process alone; `ray`: Ray Tune, here or on a cluster."""
     workers: Annotated[Positive, Field(le=65_536)] = 1
+    """Processes at a time."""
     cores: Cores = 1
+    """Cores of each."""
     gpus: Annotated[NonNegative, Field(le=64)] = 0
+    """GPUs of each; 0.5: two share one."""
     training_cores: Cores | None = None
+    """Cores of the one worker that trains the supernet; null: those of all workers."""
 
     @model_validator(mode="before")
     @classmethod
@@ -194,7 +126,7 @@ def parse_workload(given: Mapping[str, Any], source: str) -> Workload:
         raise explain(error, source, Workload) from error
 
 
-class SearchSpec(_Request):
+class SearchSpec(Section):
     """One search request; where things are stored is not in it.
 
     `space` is a name, a path or a mapping. Raises `SpecError` (through `load_spec`) for anything
@@ -202,24 +134,32 @@ class SearchSpec(_Request):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-    task: Part
-    space: Any
-    objectives: Annotated[_Names, Field(min_length=2, max_length=4)] = (
-        "cross_entropy",
-        "flops",
-    )
-    constraints: _Names = ()
-    strategy: StrategyPart = StrategyPart()
+    """The search's name: lower-case letters, digits, `_` and `-`."""
+    task: Annotated[Part, WithOptions(catalog.TASKS)]
+    """What the network is for."""
+    space: Annotated[Any, WithJsonSchema({"type": ["string", "object"]})]
+    """What may be built: a space's name, its file's path, or the space itself."""
+    objectives: Annotated[
+        tuple[str, ...], Field(min_length=2, max_length=4), BeforeValidator(_in_order)
+    ] = ("cross_entropy", "flops")
+    """Metrics of the task (at least one) and costs that are traded off."""
+    constraints: Annotated[tuple[str, ...], BeforeValidator(_in_order)] = ()
+    """Bounds to keep: `METRIC <= NUMBER` or `METRIC >= NUMBER`."""
+    strategy: Annotated[StrategyPart, WithOptions(catalog.STRATEGIES, "evolution")] = StrategyPart()
+    """What proposes architectures."""
     batch: Positive = 10
+    """Architectures proposed together, from what was scored before."""
     budget: Budget = Budget()
     supernet: SupernetRecipe = SupernetRecipe()
     standalone: TrainingRecipe = TrainingRecipe()
+    """Training of networks alone, by `nas confirm`."""
     evaluation: Evaluation = Evaluation()
     controls: Controls = Controls()
     confirmation: Confirmation = Confirmation()
-    executor: ExecutorSpec = ExecutorSpec()
+    executor: Annotated[ExecutorSpec, ByName(catalog.EXECUTORS)] = ExecutorSpec()
     latency: Workload = Workload()
     seed: Annotated[Whole, Field(lt=2**63)] = 0
+    """Decides all that is drawn."""
 
     @model_validator(mode="before")
     @classmethod
@@ -362,6 +302,11 @@ class SearchSpec(_Request):
         # How often it is saved decides no weight.
         kept = recipe.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_defaults=True)
         return {"task": {"name": self.task.name, **chosen}, "recipe": kept}
+
+
+def request_schema() -> dict[str, Any]:
+    """JSON Schema of a request as it is written: YAML or JSON, parts by name or with options."""
+    return SearchSpec.model_json_schema()
 
 
 def load_spec(

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Positive = Annotated[int, Field(ge=1, strict=True)]
-Whole = Annotated[int, Field(ge=0, strict=True)]
+from nas.search.section import Positive, Section, Whole
 
 
-class Workload(BaseModel):
+class Workload(Section):
     """The setting of measured costs; part of the request, and so of what is known of a figure."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$")] = "cpu"
+    """`cpu`, `cuda` or `cuda:N`."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Format of weights and images."""
     batch: Annotated[Positive, Field(le=65_536)] = 1
+    """Images a pass."""
     threads: Annotated[Positive, Field(le=1024)] = 1
+    """CPU threads."""
     warmup: Annotated[Whole, Field(le=100_000)] = 3
+    """Passes before those that are timed."""
     repetitions: Annotated[Positive, Field(le=100_000)] = 20
+    """Passes that are timed; their median counts."""
 
     def to_json(self) -> dict[str, Any]:
         """All fields by name."""

@@ -16,7 +16,8 @@ from urllib.parse import quote
 import sqlalchemy as sql
 from sqlalchemy import exc
 
-from nas.errors import StoreUnavailable
+from nas.errors import SearchNotFound, StoreUnavailable
+from nas.store.store import ID_LENGTH, LAST, SHORTEST_PREFIX
 
 SCHEMA_VERSION = 1
 
@@ -34,7 +35,7 @@ def _column(name: str, kind: Any = sql.Text, *parts: Any, **options: Any) -> sql
 
 _KEY = partial(_column, primary_key=True)
 _TIME = sql.String(27)
-_ID = sql.String(26)
+_ID = sql.String(ID_LENGTH)
 
 
 def _of_search(column: Callable[..., sql.Column[Any]] = _KEY) -> sql.Column[Any]:
@@ -109,6 +110,45 @@ SPEND = _table(
 SEARCH_ROWS = sql.select(SEARCHES, LEASES.c.attempt, LEASES.c.holder, LEASES.c.expires).join_from(
     SEARCHES, LEASES, (LEASES.c.search == SEARCHES.c.id) & (LEASES.c.purpose == "search")
 )
+
+
+NEWEST = (SEARCHES.c.created.desc(), SEARCHES.c.id.desc())
+
+
+def find_row(connection: sql.Connection, given: str, location: str) -> sql.Row[Any]:
+    """The row of `SEARCH_ROWS` that an id, a beginning of one or `LAST` means in any case.
+
+    Raises `SearchNotFound` naming recent ones, or all that an ambiguous beginning fits.
+    """
+    id = given.upper()
+    chosen = SEARCH_ROWS.where(SEARCHES.c.id == id)
+    if given.lower() == LAST:
+        chosen = SEARCH_ROWS.order_by(*NEWEST).limit(1)
+    elif len(id) < SHORTEST_PREFIX:
+        raise SearchNotFound(
+            f"search {given!r} in {location}: at least {SHORTEST_PREFIX} characters of an id are "
+            f"needed ({LAST!r} is the newest search); {_latest(connection)}"
+        )
+    elif len(id) < ID_LENGTH:
+        chosen = SEARCH_ROWS.where(sql.func.substr(SEARCHES.c.id, 1, len(id)) == id).limit(5)
+    rows = connection.execute(chosen).all()
+    if not rows:
+        raise not_found(connection, given, location)
+    if len(rows) > 1:
+        ids = ", ".join(row.id for row in rows)
+        raise SearchNotFound(f"search {given!r} in {location} may be any of: {ids}")
+    return rows[0]
+
+
+def not_found(connection: sql.Connection, id: str, location: str) -> SearchNotFound:
+    """The error for an id that is not there, with those that are."""
+    return SearchNotFound(f"no search {id!r} in {location}; {_latest(connection)}")
+
+
+def _latest(connection: sql.Connection) -> str:
+    rows = connection.execute(SEARCH_ROWS.order_by(*NEWEST).limit(5)).all()
+    named = ", ".join(f"{row.id} ({row.name})" for row in rows)
+    return f"the latest there: {named or 'none, it is empty'}"
 
 
 def lease_row(search: str, purpose: str) -> sql.Select[Any]:

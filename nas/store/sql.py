@@ -13,22 +13,25 @@ from typing import Any, get_args
 import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError
 
-from nas.errors import DuplicateTrial, LeaseLost, SearchNotFound, SearchStateError
-from nas.search.trial import ROLES, Trial, TrialRole
+from nas.errors import DuplicateTrial, LeaseLost, SearchStateError
+from nas.search.trial import ROLES, Trial, TrialRole, TrialState
 from nas.store import store
 from nas.store.database import (
     ARTIFACTS,
     EVENTS,
     LEASES,
+    NEWEST,
     SEARCH_ROWS,
     SEARCHES,
     SPEND,
     TRIALS,
     Database,
     events_of,
+    find_row,
     last_front,
     lease_change,
     lease_row,
+    not_found,
     put,
 )
 from nas.store.store import (
@@ -41,8 +44,6 @@ from nas.store.store import (
     SearchState,
     Spend,
 )
-
-SHORTEST_PREFIX = 6
 
 
 class SqlStore:
@@ -68,6 +69,11 @@ class SqlStore:
     def file(self) -> Path | None:
         """The file of an SQLite record; None where it is none."""
         return self._database.file
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is an SQLite file that is not there yet: the first call would make it."""
+        return self.file is not None and not self.file.exists()
 
     def close(self) -> None:
         """Closes all connections; the next call opens them again."""
@@ -101,12 +107,11 @@ class SqlStore:
 
     def get(self, id: str) -> SearchRecord:
         with self._database.transaction() as connection:
-            return _get(connection, id.upper(), self.location)
+            return _get(connection, id, self.location)
 
     def searches(self) -> list[SearchRecord]:
-        newest = (SEARCHES.c.created.desc(), SEARCHES.c.id.desc())
         with self._database.transaction() as connection:
-            rows = connection.execute(SEARCH_ROWS.order_by(*newest))
+            rows = connection.execute(SEARCH_ROWS.order_by(*NEWEST))
             return [SearchRecord(**row._mapping) for row in rows]
 
     def set_state(
@@ -228,9 +233,10 @@ class SqlStore:
             for row in rows
         ]
 
-    def count(self, id: str, role: TrialRole | None = None) -> int:
+    def count(self, id: str, role: TrialRole | None = None, state: TrialState | None = None) -> int:
         query = sql.select(sql.func.count()).select_from(TRIALS).where(TRIALS.c.search == id)
-        rows = self._rows(id, query.where(TRIALS.c.role == role) if role else query)
+        query = query.where(TRIALS.c.role == role) if role else query
+        rows = self._rows(id, query.where(TRIALS.c.state == state) if state else query)
         return int(rows[0][0])
 
     def set_front(self, lease: Lease, members: Iterable[Member]) -> None:
@@ -274,7 +280,7 @@ class SqlStore:
 
     def _check(self, connection: sql.Connection, id: str) -> None:
         if not _exists(connection, id):
-            raise _not_found(connection, id, self.location)
+            raise not_found(connection, id, self.location)
 
     def events(self, id: str, after: int = 0, limit: int | None = None) -> list[Event]:
         query = events_of(id).where(EVENTS.c.sequence > after).limit(limit)
@@ -357,23 +363,7 @@ def _exists(connection: sql.Connection, id: str) -> bool:
 
 
 def _get(connection: sql.Connection, id: str, location: str) -> SearchRecord:
-    rows = connection.execute(SEARCH_ROWS.where(SEARCHES.c.id == id)).all()
-    if not rows and len(id) >= SHORTEST_PREFIX:
-        start = sql.func.substr(SEARCHES.c.id, 1, len(id))
-        rows = connection.execute(SEARCH_ROWS.where(start == id).limit(5)).all()
-    if len(rows) == 1:
-        return SearchRecord(**rows[0]._mapping)
-    if rows:
-        ids = ", ".join(row.id for row in rows)
-        raise SearchNotFound(f"search {id!r} in {location} may be any of: {ids}")
-    raise _not_found(connection, id, location)
-
-
-def _not_found(connection: sql.Connection, id: str, location: str) -> SearchNotFound:
-    latest = sql.select(SEARCHES.c.id, SEARCHES.c.name).order_by(SEARCHES.c.created.desc())
-    rows = connection.execute(latest.limit(5)).all()
-    named = ", ".join(f"{row.id} ({row.name})" for row in rows) or "none, it is empty"
-    return SearchNotFound(f"no search {id!r} in {location}; the latest there: {named}")
+    return SearchRecord(**find_row(connection, id, location)._mapping)
 
 
 def _insert_search(connection: sql.Connection, record: SearchRecord) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, get_args
 
-from nas.search.trial import Measurement, Trial, TrialRole
+from nas.search.trial import Measurement, Trial, TrialRole, TrialState
 from nas.space.architecture import Architecture
 
 SearchState = Literal[
@@ -21,6 +21,10 @@ Purpose = Literal["search", "projection"]
 Member = tuple[TrialRole, int]
 """A trial by its role and index."""
 
+LAST = "last"
+"""What `SearchStore.get` takes for the newest search."""
+SHORTEST_PREFIX = 6
+ID_LENGTH = 26
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -95,10 +99,9 @@ class SearchStore(Protocol):
 
     Every method is one transaction that is committed when it returns, and may raise
     `StoreUnavailable`. Every method that names a search raises `SearchNotFound` where there is
-    none; `id` may be shortened to an unambiguous prefix of six characters in `get`. Every method
-    that takes a lease raises `LeaseLost`, having written nothing, once the lease was released or
-    taken over; one that merely ran out still writes, as nobody else can have written since. What
-    is returned is a copy.
+    none. Every method that takes a lease raises `LeaseLost`, having written nothing, once the lease
+    was released or taken over; one that merely ran out still writes, as nobody else can have
+    written since. What is returned is a copy.
 
     Each search has a log of events, written in the transaction of the fact they tell: its kinds are
     search.created, search.state, search.facts, trial, pareto.updated and artifact. It is also the
@@ -115,7 +118,10 @@ class SearchStore(Protocol):
         """A new search, queued, for the JSON form of a valid `SearchSpec`."""
 
     def get(self, id: str) -> SearchRecord:
-        """The search; `SearchNotFound` names recent ones, or all that an ambiguous prefix fits."""
+        """The search by its id, an unambiguous prefix of six characters or more, or `LAST`.
+
+        `SearchNotFound` names recent ones, or all that an ambiguous prefix fits.
+        """
 
     def searches(self) -> list[SearchRecord]:
         """All searches, the newest first."""
@@ -173,8 +179,8 @@ class SearchStore(Protocol):
     ) -> list[Trial]:
         """Trials with an index above `after`, by role in the order of `ROLES`, then by index."""
 
-    def count(self, id: str, role: TrialRole | None = None) -> int:
-        """How many trials there are."""
+    def count(self, id: str, role: TrialRole | None = None, state: TrialState | None = None) -> int:
+        """How many trials there are, of this role and in this state (None: of any)."""
 
     def set_front(self, lease: Lease, members: Iterable[Member]) -> None:
         """Says which trials are Pareto-optimal now: an event `pareto.updated`."""

@@ -31,20 +31,20 @@ TRIES = 20
 
 
 class EvolutionOptions(BaseModel):
-    """Options of `Evolution`.
+    """Options of `Evolution`."""
 
-    `population`: how many of the best trials are parents, and how many trials come before the first
-    children. `mutation_probability`: per gene; None is 1 / the number of the architecture's genes.
-    `crossover_probability`: how often a child has two parents. `tournament`: how many survivors
-    compete to be a parent.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     population: Annotated[int, Field(ge=2, le=10_000)] = 24
+    """How many of the best trials are parents, and how many come before the first children."""
     mutation_probability: Probability | None = None
+    """Per gene; null: 1 / the number of the architecture's genes."""
     crossover_probability: Probability = 0.9
+    """How often a child has two parents."""
     tournament: Annotated[int, Field(ge=1, le=100)] = 2
+    """How many survivors compete to be a parent."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas.search.spec import Augmentation
+from nas.search.recipe import Augmentation
 
 # A magnitude counts in steps of a 30th of each operation's range.
 MAGNITUDES = 30

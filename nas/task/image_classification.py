@@ -26,55 +26,57 @@ if TYPE_CHECKING:
 CROSS_ENTROPY = Metric("cross_entropy", "minimize", "nats")
 ACCURACY = Metric("accuracy", "maximize", "fraction")
 
-Side = Annotated[int, Field(ge=4, le=1024)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ClassFiles = tuple[tuple[Path, ...], ...]
+Side = Annotated[int, Field(ge=4, le=1024, description="Pixels a side that images are given.")]
+Seed = Annotated[int, Field(ge=0, lt=2**63, description="Draws the validation images.")]
 FolderPath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 # Two of them leave something to train on.
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 
 
 class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
 
 class DigitsOptions(_Options):
-    """`validation` and `test` images are held out of 1,797, stratified by class.
-
-    `split_seed` draws the validation images; the test images are the same for every seed.
-    """
+    """Of 1,797 images, some are held out, stratified by class."""
 
     side: Side = 8
     validation: Annotated[int, Field(ge=10, le=600)] = 360
+    """Images held out for scores."""
     test: Annotated[int, Field(ge=10, le=600)] = 360
+    """Images held out for tests, the same for every `split_seed`."""
     split_seed: Seed = 0
 
 
 class Cifar10Options(_Options):
-    """`validation` images are held out of the 50,000 training images, stratified by class."""
+    """Of the 50,000 training images, some are held out, stratified by class."""
 
     side: Side = 32
     validation: Annotated[int, Field(ge=10, le=40_000)] = 5_000
+    """Images held out for scores."""
     split_seed: Seed = 0
 
 
 class ImageFolderOptions(_Options):
-    """Images under `path`/CLASS/, `path` absolute or relative to the data root, made RGB.
-
-    `classes` are the names of the class folders, read when a request is made and kept with it.
-    `validation` and `test` are fractions held out, stratified; the test images depend on neither
-    `validation` nor `split_seed`. `test_path` names a folder of test images of the same classes
-    instead. `flip_safe` says that a mirrored image keeps its class.
-    """
+    """Images under `path`/CLASS/, made RGB; what is held out is stratified by class."""
 
     path: FolderPath
+    """A folder with a folder for each class; absolute, or under `NAS_DATA_DIR`."""
     side: Side = 32
     classes: Annotated[tuple[str, ...], Field(min_length=2, strict=False)] | None = None
+    """Names of the class folders; null: read when the request is made, and kept with it."""
     validation: Fraction = 0.1
+    """The share of images held out for scores."""
     test: Fraction = 0.1
+    """The share held out for tests, whatever `validation` and `split_seed` are."""
     test_path: FolderPath | None = None
+    """A folder of test images of the same classes, instead of `test`."""
     split_seed: Seed = 0
     flip_safe: bool = False
+    """Whether a mirrored image keeps its class."""
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from nas.search.spec import Augmentation
+    from nas.search.recipe import Augmentation
 
 
 def data_root() -> Path:

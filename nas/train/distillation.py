@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from nas.search.spec import SupernetRecipe
+from nas.search.recipe import SupernetRecipe
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:

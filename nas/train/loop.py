@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nas.errors import TrainingDiverged
 from nas.model.network import Network, Slot
-from nas.search.spec import TrainingRecipe
+from nas.search.recipe import TrainingRecipe
 from nas.task.task import ImageData
 from nas.train import checkpoint
 from nas.train.checkpoint import State

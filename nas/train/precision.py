@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from nas.search.spec import TrainingRecipe
+from nas.search.recipe import TrainingRecipe
 
 Precision = Literal["float32", "bfloat16"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nas.operators.declaration import Choice
-from nas.search.spec import SupernetRecipe
+from nas.search.recipe import SupernetRecipe
 from nas.space.architecture import Architecture
 from nas.space.search_space import SearchSpace
 

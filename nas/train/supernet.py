@@ -16,7 +16,8 @@ from nas import catalog
 from nas.cost.analytic import PARAMS
 from nas.model.supernet import Supernet
 from nas.search.rank_correlation import kendall_tau
-from nas.search.spec import SearchSpec, Stability, SupernetRecipe
+from nas.search.recipe import Stability, SupernetRecipe
+from nas.search.spec import SearchSpec
 from nas.space.architecture import Architecture
 from nas.task.task import ImageData
 from nas.train import checkpoint, distillation

@@ -52,11 +52,13 @@ def test_what_needs_no_engine_works(finished: Finished, tmp_path: Path) -> None:
         "list": ["spaces", "list", "--json"],
         "show": ["spaces", "show", "cifar10_small", "--json"],
         "schema": ["spaces", "schema"],
+        "request": ["search", "--schema"],
         "cost": ["cost", path, "--task", "digits", "--json"],
         "valid": ["search", DEMO, "--dry-run", "--json"],
         "pareto": ["pareto", finished.id, "--json", "--home", finished.home],
         "table": ["pareto", finished.id, "--home", finished.home],
         "compare": ["compare", finished.id, finished.id, "--home", finished.home, "--json"],
+        "searches": ["list", "--home", finished.home],
     }
     found = bare(commands)
     unknown = found["valid"].pop("err")
@@ -135,7 +137,9 @@ def test_help_loads_nothing_heavy() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    for command in ("search", "confirm", "pareto", "compare", "spaces", "data", "cost", "doctor"):
+    for command in (
+        "search", "confirm", "list", "pareto", "compare", "spaces", "data", "cost", "doctor",
+    ):  # fmt: skip
         assert f" {command} " in ended.stdout
     heavy = {"torch", "numpy", "pydantic", "yaml", "sqlalchemy", "ray", "mlflow", "pandas"}
     assert not heavy & set(ended.stderr.split())

@@ -1,5 +1,8 @@
 """Do `nas pareto` and `nas compare` show what the record holds, at any width?"""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,17 @@ from nas.report.result import load_result
 from nas.report.table import Table
 from nas.report.words import brief
 from nas.search.spec import load_spec
+from nas.search.trial import Measurement, Trial
 from nas.store.sql import SqlStore
 from tests.cli.conftest import Finished
 from tests.cli.terminal import SMALL, nas, refused, written
+
+
+@contextmanager
+def store_of(finished: Finished) -> Iterator[SqlStore]:
+    store = SqlStore(f"sqlite:///{finished.home / 'record.db'}")
+    yield store
+    store.close()
 
 
 def test_pareto_is_the_record_s_front(finished: Finished) -> None:
@@ -34,6 +45,58 @@ def test_pareto_is_the_record_s_front(finished: Finished) -> None:
             and (o["cross_entropy"], o["flops"]) != (loss, flops)
             for o in others
         )  # fmt: skip
+
+
+def test_list_is_the_record_the_newest_first(tmp_path: Path, finished: Finished) -> None:
+    home = tmp_path / "home"
+    store = SqlStore(f"sqlite:///{home / 'record.db'}")
+    older = store.create_search(load_spec(SMALL).to_json())
+    far = "2999-01-02T00:00:00.000000Z"
+    with store_of(finished) as source:
+        trials = source.trials(finished.id)
+        store.import_search(replace(source.get(finished.id), created=far), trials)
+    broken = Trial("search", 99, trials[0].architecture, Measurement.failed("broken"))
+    store.add_trial(store.acquire(older.id, "host:1:1", 60), broken)
+    said = nas("list", "--json", "--home", home)
+    assert (said.code, said.err) == (0, "")
+    told = {"task": "digits", "space": "digits_tiny", "name": "cli-test", "budget": 15}
+    assert said.json == [
+        {
+            **told, "id": finished.id, "state": "succeeded", "phase": "report", "scored": 15,
+            "created": far,
+        },
+        {**told, "id": older.id, "state": "queued", "phase": "", "scored": 0,
+         "created": older.created},
+    ]  # fmt: skip
+    shown = nas("list", "--home", home).out
+    assert shown.index(finished.id) < shown.index(older.id)
+    for words in ("15 of 15", "0 of 15", "succeeded", older.created[:10]):
+        assert words in shown
+
+
+def test_an_empty_list_is_a_sentence(tmp_path: Path) -> None:
+    for there in (False, True):
+        if there:
+            SqlStore(f"sqlite:///{tmp_path / 'home' / 'record.db'}").searches()
+        said = nas("list", "--home", tmp_path / "home")
+        assert (said.code, said.err) == (0, "")
+        assert said.out.startswith(f"no search yet in sqlite:///{tmp_path}")
+        assert nas("list", "--json", "--home", tmp_path / "home").json == []
+        assert (tmp_path / "home").exists() is there
+
+
+def test_last_stands_for_the_newest_search(tmp_path: Path, finished: Finished) -> None:
+    home = tmp_path / "home"
+    with store_of(finished) as source:
+        record, trials = source.get(finished.id), source.trials(finished.id)
+    SqlStore(f"sqlite:///{home / 'record.db'}").import_search(record, trials)
+    at = ("--home", home)
+    assert nas("pareto", "last", "--json", *at).json["front"] == finished.json["front"]
+    assert nas("compare", "last", finished.id, "--json", *at).json["comparison"]["difference"] == 0
+    refused(nas("pareto", finished.id[:5], *at), "at least 6 characters", finished.id)
+    # Each of them has found it, and says why it does not begin.
+    assert f"search {finished.id} is finished" in nas("search", "--resume", "last", *at).err
+    assert f"search {finished.id}" in nas("confirm", "last", *at).err
 
 
 def test_further_constraints(finished: Finished) -> None:

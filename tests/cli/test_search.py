@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 from rich.console import Console
 
 from nas.cli.progress import Bars
@@ -127,6 +129,13 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
     assert changed.json["budget"]["trials"] == 7
     assert nas("search", written(tmp_path / "again.json", changed.out), "--dry-run").code == 0
     assert not home.exists()
+
+
+def test_the_schema_is_printed_and_nothing_is_run() -> None:
+    said = nas("search", "--schema")
+    assert (said.code, said.err) == (0, "")
+    jsonschema.Draft202012Validator(said.json).validate(yaml.safe_load(DEMO.read_text()))
+    assert nas("search", DEMO, "--schema") == said
 
 
 def test_warm_start_begins_with_the_earlier_front(tmp_path: Path, finished: Finished) -> None:

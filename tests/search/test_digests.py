@@ -5,14 +5,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from nas.search.spec import (
-    Augmentation,
-    SearchSpec,
-    Stability,
-    SupernetRecipe,
-    TrainingRecipe,
-    load_spec,
-)
+from nas.search.recipe import Augmentation, Stability, SupernetRecipe, TrainingRecipe
+from nas.search.spec import SearchSpec, load_spec
 from nas.space.digest import digest
 from nas.space.loader import load_space
 from nas.task.image_classification import (

@@ -116,8 +116,18 @@ class SearchStoreConformance:
             store.get(first.id[:6])
         assert first.id in str(caught.value)
         assert second.id in str(caught.value)
-        with pytest.raises(SearchNotFound):
+        with pytest.raises(SearchNotFound, match=f"at least 6 characters .*{first.id}"):
             store.get(first.id[:5])
+
+    def test_last_is_the_newest(self, store: SearchStore, clock: Clock) -> None:
+        with pytest.raises(SearchNotFound, match=r"no search 'last' .* it is empty"):
+            store.get("last")
+        first = store.create_search(SPEC)
+        assert store.get("last") == store.get("LAST") == first
+        clock.now += 1
+        second = store.create_search(SPEC, warm_start="last")
+        assert store.get("last") == second
+        assert second.warm_start == first.id
 
     @pytest.mark.parametrize("name", READS)
     def test_an_unknown_search_is_not_found(self, store: SearchStore, name: str) -> None:
@@ -274,6 +284,8 @@ class SearchStoreConformance:
         assert store.trials(lease.search, "search", after=0, limit=1) == [failed]
         assert store.count(lease.search) == 6
         assert store.count(lease.search, "search") == 3
+        assert store.count(lease.search, "search", "succeeded") == 2
+        assert store.count(lease.search, state="infeasible") == 1
 
     def test_a_trial_is_there_once(self, store: SearchStore, lease: Lease) -> None:
         store.add_trial(lease, trial(0))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from nas import catalog
 from nas.errors import SpecError
-from nas.search.spec import Augmentation
+from nas.search.recipe import Augmentation
 from nas.task.task import ImageData, Task
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from nas.search.spec import Augmentation
+from nas.search.recipe import Augmentation
 from nas.task.augmentation import MAGNITUDES, OPERATIONS, augment, normalise
 
 Picture = Image.Image

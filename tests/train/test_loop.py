@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from nas.errors import CheckpointError, TrainingDiverged
-from nas.search.spec import TrainingRecipe
+from nas.search.recipe import TrainingRecipe
 from nas.task.task import ImageData
 from nas.train import checkpoint
 from nas.train.loop import Progress, learning_rate, optimizer_for

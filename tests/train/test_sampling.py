@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.operators.declaration import Choice
-from nas.search.spec import SupernetRecipe
+from nas.search.recipe import SupernetRecipe
 from nas.space.architecture import Architecture
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace

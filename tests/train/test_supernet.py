@@ -11,7 +11,8 @@ from torch.nn import functional
 from nas import catalog
 from nas.model.supernet import Supernet
 from nas.operators.declaration import Choice
-from nas.search.spec import SearchSpec, TrainingRecipe
+from nas.search.recipe import TrainingRecipe
+from nas.search.spec import SearchSpec
 from nas.space.architecture import Architecture
 from nas.task.task import ImageData
 from nas.train import checkpoint, precision

@@ -1,0 +1,77 @@
+"""How are weights learnt? The recipes of a request, for the supernet and for single networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nas.search.section import NonNegative, Positive, PositiveFloat, Section, Whole
+
+
+class Augmentation(Section):
+    """Training-time changes of the images; a flip is refused where the task says it is unsafe."""
+
+    crop_padding: Annotated[Whole, Field(le=64)] = 0
+    """Black pixels around an image, out of which it is cropped at a random place; 0: no crop."""
+    flip: Annotated[bool, Field(strict=True)] = False
+    """Mirror half of the images, drawn at random."""
+    randaugment_layers: Annotated[Whole, Field(le=8)] = 0
+    """RandAugment's operations an image; 0: none."""
+    randaugment_magnitude: Annotated[Whole, Field(le=30)] = 9
+    """The strength of these operations."""
+
+
+class TrainingRecipe(Section):
+    """How weights are learnt: AdamW, linear warm-up then cosine to zero, clipped gradients."""
+
+    steps: Annotated[Positive, Field(le=100_000_000)] = 1000
+    """Steps of the optimizer."""
+    batch_size: Annotated[Positive, Field(le=65_536)] = 64
+    """Images a step."""
+    learning_rate: PositiveFloat = 1e-3
+    """The highest, at the end of the warm-up."""
+    warmup_steps: Whole = 50
+    """Steps of linear warm-up."""
+    weight_decay: NonNegative = 0.05
+    """AdamW's, of linear maps alone."""
+    clip_norm: PositiveFloat = 1.0
+    """The longest a gradient may be; a longer one is cut to it."""
+    label_smoothing: Annotated[NonNegative, Field(lt=1)] = 0.1
+    """The share of a target that is spread over all classes."""
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Format of matrix products; `auto`: bfloat16 where the device computes in it and gains."""
+    checkpoint_every: Positive = 200
+    """Steps between checkpoints; they decide no weight."""
+
+
+class Stability(Section):
+    """Stop early when the ranking of a fixed list of subnets stays: Kendall tau >= threshold."""
+
+    every: Positive = 500
+    """Steps between scorings."""
+    subnets: Annotated[Whole, Field(ge=5, le=1000)] = 50
+    """How many are scored, the same each time."""
+    threshold: Annotated[PositiveFloat, Field(le=1)] = 0.9
+    """From this tau with the scoring before it on, a scoring counts as stable."""
+    patience: Positive = 2
+    """How many stable scorings in a row end the training."""
+
+
+class SupernetRecipe(TrainingRecipe):
+    """Training of the weight-sharing network."""
+
+    sampling: Literal["uniform", "fair", "sandwich"] = "uniform"
+    """What a step trains. `uniform`: one random subnet; `fair`: one of every attention type;
+    `sandwich`: the largest, the smallest and `random_subnets` others, distilled in place."""
+    sharing: Literal["per_type", "shared_vo", "shared_qkvo"] = "per_type"
+    """What attention types share at a site: nothing, V and O, or all projections."""
+    random_subnets: Annotated[Whole, Field(le=8)] = 2
+    """The others of a sandwich."""
+    homogeneous_every: Positive = 4
+    """One in so many blocks of steps gives all layers the same attention type."""
+    distill_after: Whole | None = None
+    """The step from which a sandwich distils; null: the end of the warm-up."""
+    stability: Stability | None = None
+    """Ends the training early; null: all steps are taken."""
