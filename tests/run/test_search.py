@@ -289,7 +289,7 @@ class TestBudgets:
             assert spent[phase].device_seconds == pytest.approx(2 * spent[phase].seconds)
 
     def test_training_counts_what_its_one_worker_holds(self) -> None:
-        held = {
+        held: dict[tuple[int, int, float, int | None], int] = {
             (8, 1, 0, None): 8,
             (8, 2, 0, 4): 2,
             (2, 4, 0, 1): 1,

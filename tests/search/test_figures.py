@@ -5,7 +5,7 @@ import pytest
 from nas.report.summary import summarize
 from nas.search.figures import figures, hypervolumes
 from nas.search.spec import SearchSpec
-from nas.search.trial import Measurement, Trial
+from nas.search.trial import Measurement, Trial, TrialRole
 from nas.space.architecture import Architecture
 from tests.report.samples import controls, request, searched
 
@@ -13,8 +13,8 @@ SPEC: SearchSpec = request()
 SMALLEST: Architecture = SPEC.search_space.extreme("smallest")
 
 
-def made(index: int, measurement: Measurement, role: str = "search") -> Trial:
-    return Trial(role, index, SMALLEST, measurement)  # type: ignore[arg-type]
+def made(index: int, measurement: Measurement, role: TrialRole = "search") -> Trial:
+    return Trial(role, index, SMALLEST, measurement)
 
 
 def test_how_far_a_search_has_come() -> None:
