@@ -31,6 +31,10 @@ class DuplicateName(EtnasError, ValueError):
     """Two catalog entries of one plug-in point carry the same name."""
 
 
+class PartNotInstalled(EtnasError, ImportError):
+    """A recorded search names a part of a package that is not installed here."""
+
+
 class NothingFeasible(EtnasError, ValueError):
     """No architecture of the space can meet the constraints; the message says how near it comes."""
 

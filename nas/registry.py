@@ -28,13 +28,14 @@ class Registry:
 
     def __init__(self, point: str, entries: Mapping[str, str]) -> None:
         self.point = point
+        self.group = f"etnas.{point}"
         self._own = dict(entries)
 
     @cached_property
     def entries(self) -> Mapping[str, str]:
         """Every name with its `module:attribute` target, our own and installed plug-ins'."""
         found = dict(self._own)
-        for entry in importlib.metadata.entry_points(group=f"etnas.{self.point}"):
+        for entry in importlib.metadata.entry_points(group=self.group):
             if entry.name in found:
                 raise DuplicateName(
                     f"{self.point} '{entry.name}' is declared twice: {found[entry.name]} and "

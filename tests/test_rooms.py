@@ -1,5 +1,6 @@
 """Does the tree keep its own rules, and would a breach of any of them be seen?"""
 
+import re
 import subprocess
 import sys
 from importlib.machinery import PathFinder
@@ -11,6 +12,7 @@ from tests.rooms import (
     BARE_GPU_BOX,
     NOT_ON_A_GPU_BOX,
     SOURCE_ROOTS,
+    STOREYS,
     Checkout,
     loads_no_torch,
     room,
@@ -255,6 +257,14 @@ def python(code: str, *arguments: str) -> str:
 
 def test_the_tree_keeps_the_rules() -> None:
     assert violations(ROOT) == []
+
+
+def test_planned_are_the_rooms_that_have_nothing_in_them_yet() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    modules = Checkout(ROOT).modules.items()
+    built = {room(name) for name, path in modules if path.name != "__init__.py"}
+    planned = {name for storey in STOREYS for name in storey} - built - {"nas"}
+    assert set(re.findall(r"([\w.]+) \(planned\)", text)) == planned
 
 
 def test_a_lawful_tree_is_left_in_peace(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from nas.cli.cost import Options, configured
 from nas.cli.search import AsJson, Home
-from nas.errors import EtnasError, StoreUnavailable
+from nas.errors import EtnasError, PartNotInstalled, StoreUnavailable
 
 data = typer.Typer(help="Bring data sets to where tasks look for them.", no_args_is_help=True)
 store = typer.Typer(help="Look after the record and MLflow.", no_args_is_help=True)
@@ -45,7 +45,7 @@ def rebuild(
     home: Home = None,
 ) -> None:
     """Make MLflow complete from the record, or the record from MLflow."""
-    from nas.report.result import opened
+    from nas.report.result import check_installed, opened
     from nas.run.lease import holder, holder_alive
     from nas.run.workspace import workspace
     from nas.store.mlflow import shown
@@ -64,16 +64,17 @@ def rebuild(
         typer.echo(f"record: search {restored.id} has {kept.count(restored.id)} trials")
         return
     kept = opened(place, search_id)
-    search = kept.get(search_id).id
+    search = kept.get(search_id)
+    check_installed(search, architectures_alone=True)
     project(
         kept,
         place.tracking_uri,
-        search=search,
+        search=search.id,
         from_start=True,
         holder=holder(),
         holder_alive=holder_alive,
     )
-    typer.echo(f"MLflow at {shown(place.tracking_uri)} has search {search}")
+    typer.echo(f"MLflow at {shown(place.tracking_uri)} has search {search.id}")
 
 
 def doctor(as_json: AsJson = False, home: Home = None) -> None:
@@ -122,13 +123,22 @@ def _packages() -> str:
 
 def _record(home: Path | None) -> str:
     from nas.run.workspace import workspace
+    from nas.search.installed import named_by, not_installed
     from nas.store.sql import SqlStore
 
     url = workspace(home).record_url
     kept = SqlStore(url)
-    if _missing(url):
+    if kept.missing:
         return _none_yet(url, kept.location)
-    return f"{len(kept.searches())} searches in {kept.location}"
+    searches = kept.searches()
+    said = f"{len(searches)} searches in {kept.location}"
+    missing = {each.id: not_installed(named_by(each.spec)) for each in searches}
+    if any(missing.values()):
+        named = (f"{search} names {', '.join(parts)}" for search, parts in missing.items() if parts)
+        raise PartNotInstalled(
+            f"{said}, some with parts that are not installed: {'; '.join(named)}"
+        )
+    return said
 
 
 def _mlflow(home: Path | None) -> str:

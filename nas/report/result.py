@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas import catalog
-from nas.errors import SearchNotFound, SpecError
+from nas.errors import PartNotInstalled, SearchNotFound, SpecError
 from nas.registry import nearest
 from nas.report.evidence import Summary
 from nas.report.files import write_atomically, write_report
@@ -22,6 +22,7 @@ from nas.report.words import words
 from nas.run.preflight import preflight
 from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
+from nas.search.installed import named_by, named_by_space, not_installed
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import ROLES, Trial
@@ -146,14 +147,26 @@ def opened(place: Workspace, search_id: str) -> SqlStore:
     return store
 
 
+def check_installed(record: SearchRecord, *, architectures_alone: bool = False) -> None:
+    """Raises `PartNotInstalled` where the request, or its space alone, names what is not here."""
+    named = named_by_space(record.spec["space"]) if architectures_alone else named_by(record.spec)
+    if missing := not_installed(named):
+        raise PartNotInstalled(
+            f"search {record.id} ({record.name}) names {'; '.join(missing)}: neither etnas nor any "
+            "installed package has that; install the package that brings it"
+        )
+
+
 def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
     """A recorded search's result as it stands, also of one that still runs.
 
-    Raises what `find_search` raises.
+    Raises what `find_search` raises, and `PartNotInstalled` where it names a part (attention type,
+    cost, task, ...) of a package that is not installed here.
     """
     place = workspace(home)
     store = opened(place, search_id)
     record = store.get(search_id)
+    check_installed(record)
     files = {name: artifact.uri for name, artifact in store.artifacts(record.id).items()}
     trials = tuple(store.trials(record.id))
     spec, facts = load_spec(record.spec), provenance(record)
@@ -172,7 +185,9 @@ def begin(
     place = workspace(home)
     preflight(spec, place.data_root)
     if warm_start is not None:
-        warm_start = find_search(warm_start, home).id
+        earlier = find_search(warm_start, home)
+        check_installed(earlier, architectures_alone=True)
+        warm_start = earlier.id
     return submit(spec, place, warm_start=warm_start)
 
 
@@ -198,16 +213,17 @@ def resume_search(
 ) -> SearchResult:
     """Goes on with a recorded search, named as in `find_search`, to its report.
 
-    Raises what `find_search` raises, `SearchStateError` for one that is finished or cancelled and
+    Raises what `load_result` raises, `SearchStateError` for one that is finished or cancelled and
     `LeaseLost` where another process runs it. What ends it on the way leaves a search that can be
     resumed: `DataError`, `MachineUnavailable`, `TrainingDiverged`, `EvaluationBroken`,
     `CheckpointError`, `OutputError`, `StoreUnavailable`.
     """
     from nas.run.search import run
 
-    found = find_search(search_id, home).id
-    run(found, workspace(home), reporter=_report, listener=listener)
-    return load_result(found, home)
+    found = find_search(search_id, home)
+    check_installed(found)
+    run(found.id, workspace(home), reporter=_report, listener=listener)
+    return load_result(found.id, home)
 
 
 def confirm_search(
@@ -221,9 +237,10 @@ def confirm_search(
     """
     from nas.run.confirm import confirm
 
-    found = find_search(search_id, home).id
-    confirm(found, workspace(home), reporter=_report, listener=listener)
-    return load_result(found, home)
+    found = find_search(search_id, home)
+    check_installed(found)
+    confirm(found.id, workspace(home), reporter=_report, listener=listener)
+    return load_result(found.id, home)
 
 
 def _report(

@@ -134,6 +134,8 @@ def space_names() -> tuple[str, ...]:
 def load_space(space: str | Path | Mapping[str, Any]) -> SearchSpace:
     """A search space by bare name, file path, or as a mapping of the file's content.
 
+    What has a slash or a suffix, or is a file, is a path where no folder holds it as a name.
+
     Raises `UnknownName` for a name that no folder holds and `SpecError` for anything in a file that
     is unknown, missing or cannot be built, naming the file and the key path.
     """
@@ -148,6 +150,9 @@ def load_space(space: str | Path | Mapping[str, Any]) -> SearchSpace:
         path = folder / f"{space}.yaml"
         if os.path.isfile(path):  # noqa: PTH113 - a name too long for a file is just not there
             return _space(read_yaml(path), str(path))
+    # A file of any other name: what has a suffix is meant as one, there or not.
+    if Path(space).suffix or os.path.isfile(space):  # noqa: PTH113
+        return _space(read_yaml(space), str(space))
     raise UnknownName(f"space: unknown name {space!r}; {nearest(str(space), space_names())}")
 
 

@@ -48,6 +48,15 @@ def test_validate(tmp_path: Path) -> None:
     assert nas("spaces", "validate", path, "--json").json["size"] == 2 * (2 + 2**2)
 
 
+def test_validate_a_file_that_is_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(nas("spaces", "validate", "README.md"), "README.md: cannot be read", "No such file")
+    written(tmp_path / "README.md", "# A title\n\n- [a link](to: it)\n")
+    said = nas("spaces", "validate", "README.md")
+    refused(said, "README.md: ")
+    assert "unknown name" not in said.err
+
+
 def test_spaces_of_one_s_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path / "tiny.yaml", SPACE)
     monkeypatch.setenv("NAS_SEARCH_SPACES", str(tmp_path))

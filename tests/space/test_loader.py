@@ -242,6 +242,23 @@ class TestLookup:
         with pytest.raises(UnknownName, match="space: unknown name"):
             load_space(name)
 
+    def test_what_looks_like_a_path_is_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for path in ("README.md", "digits.yml", "no/folder", "./digits_tiny"):
+            with pytest.raises(SpecError, match=f"^{path}: cannot be read") as raised:
+                load_space(path)
+            assert not isinstance(raised.value, UnknownName)
+        Path("README.md").write_text("# Not a space\n")
+        with pytest.raises(SpecError, match=r"^README\.md: a mapping with name, depth"):
+            load_space("README.md")
+        for name in ("own", "cifar10"):
+            Path(name).write_text(yaml.safe_dump(GIVEN))
+        assert load_space("own") == load_space(GIVEN)
+        # A file that happens to lie there hides no space.
+        assert load_space("cifar10").name == "cifar10"
+
     def test_an_unknown_name_lists_its_neighbours(self) -> None:
         with pytest.raises(UnknownName, match=r"'cifar_10'; did you mean 'cifar10'.* mixformer"):
             load_space("cifar_10")
