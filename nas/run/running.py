@@ -79,7 +79,7 @@ class Running:
         """What workers need to know."""
         return Setup.of(
             self.spec,
-            self.place.supernet(self.spec.supernet_digest, self.budget_hours),
+            self.place.supernet(self.spec),
             self.place.standalone(self.id),
             self.place.data_root,
         )

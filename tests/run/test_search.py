@@ -308,7 +308,7 @@ class TestBudgets:
         ended = [update for update in heard if update.phase == "supernet"][-1]
         assert ended.text == "the time budget is spent"
         assert ended.done < ended.total
-        other = place.supernet(spec.supernet_digest)
+        other = place.supernet(request(supernet=long))
         assert not supernet_file(other).exists()
         again: list[Update] = []
         finish(spec, place, again.append)
@@ -324,7 +324,7 @@ def test_a_supernet_is_trained_once_for_all_who_ask_for_it(
 ) -> None:
     place = place_in(tmp_path)
     finish(request(), place)
-    file = supernet_file(place.supernet(finished.spec.supernet_digest))
+    file = supernet_file(place.supernet(finished.spec))
     written = file.stat().st_mtime_ns
     heard: list[Update] = []
     finish(request(strategy="random", name="other"), place, heard.append)
@@ -472,4 +472,6 @@ def test_a_workspace_names_its_places(tmp_path: Path, monkeypatch: pytest.Monkey
         record_url="postgresql://db/nas",
         tracking_uri="http://mlflow:5000",
     )
-    assert workspace().supernet("abc") == tmp_path / "elsewhere" / "supernets" / "abc"
+    spec = request()
+    folder = tmp_path / "elsewhere" / "supernets" / spec.supernet_digest
+    assert workspace().supernet(spec) == folder
