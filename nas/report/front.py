@@ -13,7 +13,7 @@ from nas.report.table import PREFIXED, quantity
 from nas.search.objective import Metric
 from nas.search.pareto import front_of, scored
 from nas.search.spec import SearchSpec
-from nas.search.trial import Trial
+from nas.search.trial import Standing, Trial
 
 # An axis is logarithmic where the largest value is more than this many times the smallest.
 LOGARITHMIC_FROM = 10.0
@@ -103,7 +103,7 @@ def _controls(
     rivals: dict[str, list[Trial]] = {}
     for trial in shown:
         if is_rival(trial):
-            rivals.setdefault(trial.label.partition("@")[0], []).append(trial)
+            rivals.setdefault(str(Standing.of(trial).attention), []).append(trial)
     for attention, pool in rivals.items():
         if attention in known:
             marker = _open(known[attention], 6)

@@ -111,7 +111,7 @@ def keeps_constraints(spec: SearchSpec, trial: Trial) -> bool:
 
 
 def is_rival(trial: Trial) -> bool:
-    """Whether a homogeneous network was drawn at one member's FLOPs (`softmax@ID`) to confirm it.
+    """Whether a homogeneous network was drawn at one member's FLOPs to confirm it.
 
     Rivals crowd where the front is, so they are no control of a hypervolume; without them the
     comparisons are the same before and after a confirmation.

@@ -1,6 +1,5 @@
 """Is mixing said to win only where stand-alone training shows it against every attention type?"""
 
-import json
 import math
 from collections.abc import Sequence
 
@@ -8,14 +7,13 @@ import pytest
 from scipy import stats
 
 from nas.operators.declaration import Choice
-from nas.report.confirmation import Standing
 from nas.report.evidence import Confirmation
 from nas.report.statistics import CONFIDENCE, STUDENT, interval_of_mean, kendall_interval
 from nas.report.summary import summarize
 from nas.report.words import words
 from nas.search.spec import Confirmation as ConfirmationRecipe
 from nas.search.spec import SearchSpec
-from nas.search.trial import Measurement, Trial
+from nas.search.trial import Measurement, Standing, Trial
 from nas.space.architecture import Architecture
 from tests.report.samples import confirmed, request, searched, trial
 
@@ -140,7 +138,7 @@ def test_validation_decides_where_no_test_result_is_there() -> None:
 def test_failed_trainings_are_no_result() -> None:
     spec = loose()
     member = mixed(spec)
-    label = Standing("member", "", member.id, 0).label()
+    label = Standing(member.id, None, 0).label()
     trials = [Trial("confirmed", 0, member, Measurement.failed("killed"), label)]
     summary = summarize(spec, trials)
     assert summary.confirmation is None
@@ -153,14 +151,6 @@ def test_a_label_of_another_form_is_named(label: str) -> None:
     broken = trial("confirmed", 4, mixed(spec), label=label)
     with pytest.raises(ValueError, match="confirmed/4"):
         summarize(spec, [broken])
-
-
-def test_labels_are_read_as_written() -> None:
-    label = {"kind": "homogeneous", "attention": "softmax", "for": "ab12", "seed": 1}
-    spec = loose()
-    made = trial("confirmed", 0, mixed(spec), label=json.dumps(label))
-    assert Standing.of(made) == Standing("homogeneous", "softmax", "ab12", 1)
-    assert json.loads(Standing.of(made).label()) == label
 
 
 def test_fidelity_compares_supernet_with_stand_alone() -> None:
