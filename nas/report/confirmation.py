@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nas import catalog
 from nas.cost.analytic import FLOPS
@@ -83,12 +83,14 @@ def _member(
         for attention, rival in rivals.items()
         if attention != own and set(runs) & set(rival)
     )
-    values = {
+    overall = _overall(own, contrasts, spec)
+    return MemberConfirmation(architecture.id, own, flops, _values(names, runs), contrasts, overall)
+
+
+def _values(names: Iterable[str], runs: BySeed) -> dict[str, Estimate]:
+    return {
         name: interval_of_mean([trial.metrics[name] for trial in runs.values()]) for name in names
     }
-    return MemberConfirmation(
-        architecture.id, own, flops, values, contrasts, _overall(own, contrasts, spec)
-    )
 
 
 def _contrast(
@@ -115,7 +117,8 @@ def _contrast(
     matched = abs(ratio - 1) <= spec.confirmation.flops_tolerance + 1e-9
     metric = next(iter(names.values()))
     verdict = _verdict(metric, differences[0].estimate, attention, own) if matched else NOT_RESOLVED
-    return Contrast(attention, other.id, ratio, matched, differences, verdict)
+    values = _values(names, rival)
+    return Contrast(attention, other.id, ratio, matched, differences, values, verdict)
 
 
 def _verdict(metric: Metric, estimate: Estimate, attention: str, own: str | None) -> str:

@@ -10,6 +10,7 @@ from nas.operators.declaration import Choice
 from nas.report.evidence import Confirmation
 from nas.report.statistics import CONFIDENCE, STUDENT, interval_of_mean, kendall_interval
 from nas.report.summary import summarize
+from nas.report.table import alone
 from nas.report.words import words
 from nas.search.spec import Confirmation as ConfirmationRecipe
 from nas.search.spec import SearchSpec
@@ -96,6 +97,28 @@ def test_differences_are_paired_by_seed_on_the_test_images() -> None:
     assert first.estimate.low == pytest.approx(-0.02 - half, abs=1e-9)
     assert first.estimate.high == pytest.approx(-0.02 + half, abs=1e-9)
     assert first.estimate.n == 3
+
+
+def test_results_of_members_and_rivals_are_means_over_their_own_seeds() -> None:
+    spec = loose()
+    member = mixed(spec)
+    # The member is trained with three seeds to test losses 1.00, 1.01 and 1.02, the rival with two.
+    trials = confirmed([member], {"cosformer": [-0.01, -0.03], "linear": [0.4, 0.4, 0.4]})
+    summary = summarize(spec, trials)
+    judged = found(spec, trials).members[0]
+    cosformer, _ = judged.contrasts
+    own, rival = judged.values["test_cross_entropy"], cosformer.values["test_cross_entropy"]
+    assert (own.n, rival.n) == (3, 2)
+    assert own.mean == pytest.approx(1.01)
+    assert rival.mean == pytest.approx((1.01 + 1.04) / 2)
+    expected = stats.t.interval(CONFIDENCE, 2, loc=1.01, scale=stats.sem([1.0, 1.01, 1.02]))
+    assert (own.low, own.high) == pytest.approx(expected)
+    shown = alone(summary)
+    assert shown.columns[-2:] == ("test_cross_entropy", "test_accuracy")
+    assert [row[1] for row in shown.rows] == ["member, mixed", "all cosformer", "all linear"]
+    assert shown.rows[0][4] == f"1.0100 [{own.low:.4f}, {own.high:.4f}]"
+    assert shown.rows[1][4].startswith("1.0250 [")
+    assert [row[3] for row in shown.rows] == ["3", "2", "3"]
 
 
 def test_intervals_are_student_s_for_every_count_of_seeds() -> None:
