@@ -176,11 +176,12 @@ def _places(result: SearchResult, home: Path | None) -> dict[str, str]:
 def show_front(console: Console, result: SearchResult) -> None:
     """The front, the comparison with the controls, and the words that matter most."""
     from nas.cli.tables import show
-    from nas.report.table import confirmation, hypervolumes, table
+    from nas.report.table import alone, confirmation, hypervolumes, table
     from nas.report.words import brief
 
     show(console, table(result.summary))
     show(console, hypervolumes(result.summary.comparisons))
+    show(console, alone(result.summary))
     show(console, confirmation(result.summary))
     for sentence in brief(result.summary):
         console.print(sentence, markup=False, highlight=False)

@@ -10,6 +10,7 @@ from nas.errors import NothingFeasible, SpecError
 from nas.report.evidence import NOT_COMPARABLE, NOT_RESOLVED, Comparison, Summary, plain
 from nas.report.summary import compare_at_equal_n, summarize
 from nas.report.table import coverage, noise
+from nas.run.workspace import supernet_name
 from nas.search.pareto import ideal_point, reference_point, scored
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
@@ -105,15 +106,10 @@ def compare_fronts(
     )
 
 
-def _supernet(spec: SearchSpec) -> tuple[str, float | None]:
-    # A time budget may cut a training short.
-    return spec.supernet_digest, spec.budget.hours(spec.executor.workers)
-
-
 def _differences(first: SearchSpec, second: SearchSpec) -> tuple[str, ...]:
     facts = (
         ("space", first.search_space.digest, second.search_space.digest),
-        ("supernet", _supernet(first), _supernet(second)),
+        ("supernet", supernet_name(first), supernet_name(second)),
         ("evaluation", first.evaluation, second.evaluation),
         ("constraints", first.constraints, second.constraints),
     )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
 
 from nas import catalog
 from nas.cost.analytic import FLOPS
@@ -25,50 +22,9 @@ from nas.search.objective import Metric, Objective
 from nas.search.pareto import scored
 from nas.search.rank_correlation import kendall_tau
 from nas.search.spec import SearchSpec
-from nas.search.trial import Trial
+from nas.search.trial import Standing, Trial
 
 FEWEST_FOR_TAU = 4
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a confirmed trial stands for, kept as JSON in the trial's label.
-
-    `member`: the front member `architecture_id` itself; `homogeneous`: the network of one
-    attention type at that member's FLOPs. `seed` is the training seed.
-    """
-
-    kind: Literal["member", "homogeneous"]
-    attention: str
-    architecture_id: str
-    seed: int
-
-    def label(self) -> str:
-        """The label's text."""
-        return json.dumps(
-            {
-                "kind": self.kind,
-                "attention": self.attention,
-                "for": self.architecture_id,
-                "seed": self.seed,
-            }
-        )
-
-    @classmethod
-    def of(cls, trial: Trial) -> Standing:
-        """Reads a confirmed trial's label; raises `ValueError` naming the trial where it cannot."""
-        try:
-            given = json.loads(trial.label)
-            kind, seed = given["kind"], given["seed"]
-            if kind not in ("member", "homogeneous") or not isinstance(seed, int):
-                raise ValueError(f"kind {kind!r}, seed {seed!r}")
-            return cls(kind, str(given["attention"]), str(given["for"]), seed)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"trial confirmed/{trial.index}: label {trial.label!r} is not a JSON object with "
-                f"kind (member, homogeneous), attention, for and seed: {error}"
-            ) from error
-
 
 BySeed = Mapping[int, Trial]
 
@@ -85,16 +41,17 @@ def confirmation(
     groups: dict[tuple[str, str | None], dict[int, Trial]] = {}
     for trial in sorted(held, key=lambda each: each.index):
         standing = Standing.of(trial)
-        other = standing.attention if standing.kind == "homogeneous" else None
-        groups.setdefault((standing.architecture_id, other), {})[standing.seed] = trial
+        assert standing.seed is not None, "a confirmed trial's label has one"
+        runs = groups.setdefault((standing.member, standing.attention), {})
+        runs[standing.seed] = trial
     names = _reported(spec, primary, held)
     members = []
-    for (architecture_id, other), runs in groups.items():
+    for (member, other), runs in groups.items():
         if other is None:
             rivals = {
-                attention: groups[architecture_id, attention]
+                attention: groups[member, attention]
                 for attention in dict.fromkeys((*attentions, *(a for _, a in groups if a)))
-                if (architecture_id, attention) in groups
+                if (member, attention) in groups
             }
             members.append(_member(spec, names, runs, rivals))
     members.sort(key=lambda each: each.flops)
@@ -126,12 +83,14 @@ def _member(
         for attention, rival in rivals.items()
         if attention != own and set(runs) & set(rival)
     )
-    values = {
+    overall = _overall(own, contrasts, spec)
+    return MemberConfirmation(architecture.id, own, flops, _values(names, runs), contrasts, overall)
+
+
+def _values(names: Iterable[str], runs: BySeed) -> dict[str, Estimate]:
+    return {
         name: interval_of_mean([trial.metrics[name] for trial in runs.values()]) for name in names
     }
-    return MemberConfirmation(
-        architecture.id, own, flops, values, contrasts, _overall(own, contrasts, spec)
-    )
 
 
 def _contrast(
@@ -158,7 +117,8 @@ def _contrast(
     matched = abs(ratio - 1) <= spec.confirmation.flops_tolerance + 1e-9
     metric = next(iter(names.values()))
     verdict = _verdict(metric, differences[0].estimate, attention, own) if matched else NOT_RESOLVED
-    return Contrast(attention, other.id, ratio, matched, differences, verdict)
+    values = _values(names, rival)
+    return Contrast(attention, other.id, ratio, matched, differences, values, verdict)
 
 
 def _verdict(metric: Metric, estimate: Estimate, attention: str, own: str | None) -> str:
@@ -198,9 +158,6 @@ def _fidelity(
     }
     alone: dict[str, list[float]] = {}
     for trial in held:
-        own = f"supernet_{primary.name}"
-        if own in trial.metrics:
-            supernet.setdefault(trial.architecture.id, loss({primary.name: trial.metrics[own]}))
         value = loss({primary.name: trial.metrics[decisive]})
         alone.setdefault(trial.architecture.id, []).append(value)
     both = sorted(set(supernet) & set(alone))

@@ -13,9 +13,12 @@ from nas.report.statistics import Estimate
 from nas.search.objective import Metric
 from nas.space.architecture import Architecture
 
-Verdict = Literal["search covers more", "search covers less", "not resolved", "not comparable"]
+Verdict = Literal[
+    "search covers more", "search covers less", "not resolved", "not comparable", "exploratory"
+]
 NOT_RESOLVED: Final = "not resolved"
 NOT_COMPARABLE: Final = "not comparable"
+EXPLORATORY: Final = "exploratory"
 MIXING_WINS: Final = "mixing wins"
 
 
@@ -53,6 +56,8 @@ class Member:
     flops: int
     share_efficient: float
     matched: tuple[Matched, ...]
+    dominated_by: tuple[str, ...]
+    """The controls that dominate it, by role and index: `random 12`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class Comparison:
 
     `noise` is the standard deviation of the difference over half-samples (subsamples of at most
     half of either side, whose spread is that of the whole for a mean). A difference below twice
-    the noise is not resolved, nor is any where the random networks' scores are not.
+    the noise is not resolved, nor is any where the random networks' scores are not. Under a
+    constraint that was chosen after the run it is exploratory, whatever the figures.
     """
 
     control: str
@@ -131,12 +137,17 @@ class Contrast:
     """Whether the ratio is within the request's tolerance."""
     differences: tuple[Difference, ...]
     """The primary metric first."""
+    values: Mapping[str, Estimate]
+    """The homogeneous network's own results by metric, over its seeds."""
     verdict: str
 
 
 @dataclass(frozen=True)
 class MemberConfirmation:
-    """A front member trained alone; `attention` is None where it mixes types."""
+    """A front member trained alone; `attention` is None where it mixes types.
+
+    `values`: its own results by metric, over its seeds.
+    """
 
     architecture_id: str
     attention: str | None
@@ -177,7 +188,11 @@ class Summary:
     task: str
     objectives: tuple[Metric, ...]
     constraints: tuple[str, ...]
+    later_constraints: tuple[str, ...]
+    """Those of `constraints` that were chosen after the run."""
     primary: Metric
+    further: tuple[Metric, ...]
+    """The task's metrics that are no objectives, as far as every member of the front has them."""
     attentions: tuple[str, ...]
     counts: tuple[Count, ...]
     front: tuple[Member, ...]

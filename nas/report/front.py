@@ -13,11 +13,26 @@ from nas.report.table import PREFIXED, quantity
 from nas.search.objective import Metric
 from nas.search.pareto import front_of, scored
 from nas.search.spec import SearchSpec
-from nas.search.trial import Trial
+from nas.search.trial import Standing, Trial
 
 # An axis is logarithmic where the largest value is more than this many times the smallest.
 LOGARITHMIC_FROM = 10.0
-INK, FAINT, LINES = "#1f2933", "#7b8794", "#e4e7eb"
+INK, FAINT, LINES, NEUTRAL = "#1f2933", "#7b8794", "#e4e7eb", "#cbd2d9"
+# Above the points: beside them it would take a third of a narrow screen.
+SCALE = {
+    "title": {"text": "share of efficient attention", "side": "top"},
+    "orientation": "h",
+    "x": 0,
+    "xanchor": "left",
+    "y": 1.01,
+    "yanchor": "bottom",
+    "lenmode": "pixels",
+    "len": 220,
+    "thickness": 10,
+    "tickformat": ".0%",
+    "tickvals": [0, 0.5, 1],
+    "outlinewidth": 0,
+}
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -45,20 +60,33 @@ def figure(spec: SearchSpec, summary: Summary, trials: Sequence[Trial]) -> Any:
                 **{"mode": "markers", **more},
             )
 
+    def add_coloured(
+        name: str, held: Sequence[Trial], marker: Mapping[str, Any], **more: Any
+    ) -> None:
+        """Points in the colours of the scale; their symbol in the legend has none of them."""
+        share = [share_efficient(trial.architecture) for trial in held]
+        coloured = {**marker, "color": share, "colorscale": "Viridis", "cmin": 0, "cmax": 1}
+        add(name, held, coloured, legendgroup=name, showlegend=False, **more)
+        if held:
+            key = {**marker, "color": NEUTRAL, "showscale": False}
+            drawn = {"x": [None], "y": [None], "hoverinfo": "skip", "mode": "markers", **more}
+            made.add_scatter(name=name, legendgroup=name, marker=key, **drawn)
+
     for name, held, marker in _controls(shown, known):
         add(name, held, marker)
     searched = [trial for trial in shown if trial.role == "search"]
     broken = [trial for trial in searched if not keeps_constraints(spec, trial)]
     add("search, breaks a constraint", broken, {"symbol": "circle-open", "color": FAINT, "size": 6})
     kept = [trial for trial in searched if keeps_constraints(spec, trial)]
-    add("search", kept, _coloured(kept, size=8, line={"color": FAINT, "width": 0.8}, bar=True))
+    thin, thick = {"color": FAINT, "width": 0.8}, {"color": INK, "width": 2}
+    add_coloured("search", kept, {"size": 8, "line": thin, "showscale": True, "colorbar": SCALE})
     front = sorted(front_of(spec, trials).members, key=lambda t: _loss(horizontal, t))
     # With more objectives the projected front is no staircase.
     line = len(summary.objectives) == 2
-    add(
+    add_coloured(
         "front",
         front,
-        _coloured(front, size=12, line={"color": INK, "width": 2}, bar=False),
+        {"size": 12, "line": thick},
         mode="lines+markers" if line else "markers",
         line={"shape": "hv", "color": INK, "width": 1.5},
     )
@@ -103,7 +131,7 @@ def _controls(
     rivals: dict[str, list[Trial]] = {}
     for trial in shown:
         if is_rival(trial):
-            rivals.setdefault(trial.label.partition("@")[0], []).append(trial)
+            rivals.setdefault(str(Standing.of(trial).attention), []).append(trial)
     for attention, pool in rivals.items():
         if attention in known:
             marker = _open(known[attention], 6)
@@ -117,24 +145,6 @@ def _open(look: Look, size: int) -> dict[str, Any]:
         "size": size,
         "color": look.colour,
         "line": {"width": 1.8, "color": look.colour},
-    }
-
-
-def _coloured(
-    held: Sequence[Trial], *, size: int, line: Mapping[str, Any], bar: bool
-) -> dict[str, Any]:
-    title = {"text": "share of efficient attention", "side": "right"}
-    colorbar = {"title": title, "tickformat": ".0%", "thickness": 12, "outlinewidth": 0, "len": 0.9}
-    return {
-        "symbol": "circle",
-        "size": size,
-        "color": [share_efficient(trial.architecture) for trial in held],
-        "colorscale": "Viridis",
-        "cmin": 0,
-        "cmax": 1,
-        "line": line,
-        "showscale": bar,
-        **({"colorbar": colorbar} if bar else {}),
     }
 
 
@@ -168,8 +178,8 @@ def _layout() -> dict[str, Any]:
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
         "font": {"family": FONT, "size": 13, "color": INK},
-        "height": 560,
-        "margin": {"l": 70, "r": 20, "t": 16, "b": 60},
+        "height": 620,
+        "margin": {"l": 20, "r": 16, "t": 76, "b": 20},
         "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": {"size": 12}},
-        "legend": {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"},
+        "legend": {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"},
     }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from nas.report.architecture import looks, outline, strip
-from nas.report.evidence import Summary, plain
+from nas.report.evidence import Member, Summary, plain
 from nas.report.front import FONT, figure
-from nas.report.table import Table, quantity, tables
+from nas.report.table import DOMINATED, DOMINATED_MEANS, Table, place_of, quantity, tables
 from nas.report.words import words
 from nas.search.pareto import scored
 from nas.search.spec import SearchSpec
@@ -26,7 +27,8 @@ CONFIG = {
     "displaylogo": False,
     "showSendToCloud": False,
     "plotlyServerURL": "",
-    "modeBarButtonsToRemove": ["lasso2d"],
+    # What is left has room beside the colour scale on a narrow screen.
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
 }
 
 STYLE = f"""
@@ -39,14 +41,19 @@ h2 {{ font-size: 18px; margin: 36px 0 10px; padding-top: 14px; border-top: 1px s
 h3 {{ font-size: 14px; margin: 24px 0 6px; }}
 .lead {{ color: #52606d; margin: 0 0 18px; overflow-wrap: anywhere; }}
 .wide {{ overflow-x: auto; }}
+code {{ font: 0.92em ui-monospace, 'Cascadia Mono', Menlo, Consolas, monospace; }}
+code {{ background: #f5f7fa; border-radius: 3px; padding: 1px 4px; }}
+code {{ -webkit-box-decoration-break: clone; box-decoration-break: clone; }}
 table {{ border-collapse: collapse; width: 100%; }}
 table {{ font-size: 13px; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: left; padding: 5px 14px 5px 0; vertical-align: top; }}
 th, td {{ border-bottom: 1px solid #e4e7eb; }}
 th {{ color: #52606d; font-weight: 600; white-space: nowrap; }}
 .strips td {{ vertical-align: middle; }}
+.strips td, .facts td:first-child {{ white-space: nowrap; }}
+.facts td:last-child {{ width: 100%; overflow-wrap: anywhere; }}
+.strips td:last-child {{ width: 100%; min-width: 220px; }}
 .strips svg {{ display: block; max-width: 100%; height: auto; }}
-.strips .name {{ width: 1%; white-space: nowrap; }}
 .strips small {{ color: #52606d; }}
 .strips svg {{ font-family: {FONT}; font-weight: 600; }}
 .key {{ display: flex; flex-wrap: wrap; gap: 6px 18px; font-size: 13px; margin: 0 0 8px; }}
@@ -55,7 +62,25 @@ th {{ color: #52606d; font-weight: 600; white-space: nowrap; }}
 .words {{ padding-left: 20px; }}
 .words li {{ margin: 4px 0; overflow-wrap: anywhere; }}
 .none {{ padding: 20px; background: #f5f7fa; border-radius: 6px; }}
+@media (max-width: 760px) {{
+main {{ padding: 20px 14px 48px; }}
+th, td {{ padding-right: 8px; }}
+.cards thead {{ display: none; }}
+.cards, .cards tbody {{ display: block; }}
+.cards tr {{ display: flex; flex-wrap: wrap; gap: 4px 12px; }}
+.cards tr {{ border-bottom: 1px solid #e4e7eb; padding: 10px 0; }}
+.cards td {{ min-width: calc(33.3% - 8px); border: 0; padding: 0; }}
+.cards td {{ white-space: normal; overflow-wrap: anywhere; }}
+.cards td::before {{ content: attr(data-head); display: block; color: #52606d; font-size: 11px; }}
+.cards td:first-child, .cards .whole {{ flex-basis: 100%; }}
+.cards td:first-child {{ font-weight: 600; }}
+.cards td:first-child::before {{ display: inline; margin-right: 6px; font-size: inherit; }}
+.cards td:empty, .cards .whole::before {{ display: none; }}
+}}
 """
+
+# What a narrow screen holds of a table beside each other; a wider one is shown row by row.
+NARROW = 54
 
 
 def page(
@@ -68,12 +93,14 @@ def page(
 ) -> str:
     """The report as HTML: scatter, strips, tables, words; every text from outside is escaped."""
     goals = " and ".join(f"{each.name} ({each.unit})" for each in summary.objectives)
-    limits = f", {'; '.join(summary.constraints)}" if summary.constraints else ""
+    limits = "".join(
+        f"{';' if place else ','} {each}{_when(summary, each)}"
+        for place, each in enumerate(summary.constraints)
+    )
     lead = (
         f"{search_id + ': ' if search_id else ''}{goals} on {summary.task}, space {summary.space}"
     )
     further = "".join(_table(each) for each in tables(summary))
-    about = _table(Table("About this run", ("", ""), _facts(extra or {})))
     return "\n".join(
         (
             "<!doctype html>",
@@ -90,8 +117,8 @@ def page(
             "<h2>Against the controls</h2>",
             further or '<p class="none">There is nothing to compare.</p>',
             "<h2>What follows</h2>",
-            f'<ul class="words">{"".join(f"<li>{escape(x)}</li>" for x in words(summary))}</ul>',
-            f"<h2>Provenance</h2>{about}" if extra else "",
+            f'<ul class="words">{"".join(f"<li>{_prose(x)}</li>" for x in words(summary))}</ul>',
+            f"<h2>Provenance</h2>{_facts(extra)}" if extra else "",
             "</main></body></html>\n",
         )
     )
@@ -117,31 +144,67 @@ def _strips(summary: Summary) -> str:
         f'<span><i style="background:{look.colour}"></i>{escape(look.mark)} {escape(name)}</span>'
         for name, look in known.items()
     )
+    if summary.dominated_by_controls:
+        key += f"<span>{DOMINATED} {DOMINATED_MEANS}</span>"
     layers = [layer for member in summary.front for layer in member.architecture.layers]
     tallest = max(layer.ffn_width for layer in layers)
     deepest = max(member.architecture.depth for member in summary.front)
+    shown = (*summary.objectives, *summary.further)
     rows = []
     for place, member in enumerate(summary.front, 1):
-        values = ", ".join(quantity(member.metrics[m.name], m) for m in summary.objectives)
+        values = ((m.name, quantity(member.metrics[m.name], m)) for m in shown)
         rows.append(
-            f'<tr><td class="name"><b>#{place}</b> {escape(values)}<br>'
-            f"<small>trial {member.index}, {escape(outline(member.architecture))}</small></td>"
-            f"<td>{strip(member.architecture, known, tallest, deepest)}</td></tr>"
+            f"<tr>{_cells((('#', place_of(place, member)), *values))}"
+            f'<td class="whole"><small>{"<br>".join(map(escape, _about(member)))}</small></td>'
+            f'<td class="whole">{strip(member.architecture, known, tallest, deepest)}</td></tr>'
         )
+    heads = ("#", *(metric.name for metric in shown), "network", "layers, first to last")
     return (
         f'<div class="key">{key}<span>height: FFN width, up to {tallest}</span></div>'
-        f'<div class="wide"><table class="strips">{"".join(rows)}</table></div>'
+        f'<div class="wide"><table class="strips cards">{_head(heads)}'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _about(member: Member) -> list[str]:
+    lines = [outline(member.architecture), f"trial {member.index}, {member.architecture_id}"]
+    if member.dominated_by:
+        first, *others = member.dominated_by
+        lines.append(f"dominated by {first}" + (f" and {len(others)} more" if others else ""))
+    return lines
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(each)}</th>" for each in table.columns)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows
+    body = "".join(f"<tr>{_cells(zip(table.columns, row, strict=True))}</tr>" for row in table.rows)
+    columns = zip(table.columns, *table.rows, strict=True)
+    kind = ' class="cards"' if sum(2 + max(map(len, each)) for each in columns) > NARROW else ""
+    return (
+        f'<h3>{escape(table.title)}</h3><div class="wide"><table{kind}>{_head(table.columns)}'
+        f"<tbody>{body}</tbody></table></div>"
     )
-    title = f"<h3>{escape(table.title)}</h3>"
-    return f'{title}<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _facts(extra: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((str(key), str(plain(value))) for key, value in extra.items())
+def _head(names: Iterable[str]) -> str:
+    return f"<thead><tr>{''.join(f'<th>{escape(each)}</th>' for each in names)}</tr></thead>"
+
+
+def _cells(row: Iterable[tuple[str, str]]) -> str:
+    # Row by row there is no head above a cell, so that each carries its own.
+    return "".join(f'<td data-head="{escape(head)}">{escape(cell)}</td>' for head, cell in row)
+
+
+def _facts(extra: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(str(name))}</td><td>{escape(str(plain(value)))}</td></tr>"
+        for name, value in extra.items()
+    )
+    return f'<table class="facts"><tbody>{rows}</tbody></table>'
+
+
+def _prose(sentence: str) -> str:
+    """A sentence for the page: what stands in `backticks` is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
+
+
+def _when(summary: Summary, constraint: str) -> str:
+    return " (chosen after the run)" if constraint in summary.later_constraints else ""

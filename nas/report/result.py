@@ -48,6 +48,8 @@ class SearchResult:
     place: Workspace
     facts: Mapping[str, str]
     """Where it comes from: commit, digests, machines."""
+    later_constraints: tuple[str, ...] = ()
+    """Those of the request's constraints that were chosen after the run."""
 
     def __repr__(self) -> str:
         roles = Counter(trial.role for trial in self.trials)
@@ -61,7 +63,7 @@ class SearchResult:
     @cached_property
     def summary(self) -> Summary:
         """Front, controls and confirmation, held against each other."""
-        return summarize(self.spec, self.trials)
+        return summarize(self.spec, self.trials, self.later_constraints)
 
     @property
     def words(self) -> list[str]:
@@ -89,9 +91,10 @@ class SearchResult:
         return trials_frame(front_of(self.spec, self.trials).members)
 
     def constrained(self, constraints: Sequence[str]) -> SearchResult:
-        """The same trials under further constraints; raises `SpecError` for one that is wrong."""
-        if not constraints:
-            return self
+        """The same trials under further constraints; raises `SpecError` for one that is wrong.
+
+        Comparisons with the controls are exploratory then: the limits were chosen after the run.
+        """
         given = self.spec.to_json()
         given["constraints"] = [*given["constraints"], *constraints]
         spec = load_spec(given)
@@ -100,7 +103,14 @@ class SearchResult:
             if lacking := [trial for trial in scored if each.metric not in trial.metrics]:
                 known = nearest(each.metric, sorted(lacking[0].metrics))
                 raise SpecError(f"constraint '{each}': not measured in search {self.id}; {known}")
-        return replace(self, spec=spec)
+        later = [
+            each for each in spec.parsed_constraints if each not in self.spec.parsed_constraints
+        ]
+        if not later:
+            return self
+        return replace(
+            self, spec=spec, later_constraints=(*self.later_constraints, *map(str, later))
+        )
 
     def write_page(self, path: str | Path) -> Path:
         """Writes the report page as the trials stand now, and gives its path.

@@ -15,6 +15,7 @@ from nas.cost.analytic import FLOPS, PARAMS
 from nas.report.architecture import attention_names, attention_of, share_efficient
 from nas.report.confirmation import confirmation
 from nas.report.evidence import (
+    EXPLORATORY,
     NOT_RESOLVED,
     Comparison,
     Count,
@@ -45,10 +46,14 @@ from nas.search.trial import ROLES, Trial
 RESOLVED_FROM = 3.0
 
 
-def summarize(spec: SearchSpec, trials: Sequence[Trial]) -> Summary:
+def summarize(
+    spec: SearchSpec, trials: Sequence[Trial], later_constraints: Sequence[str] = ()
+) -> Summary:
     """The report of a search's trials of all roles: a pure function, the same for the same record.
 
     Supernet scores (search and controls) and stand-alone results (confirmed) are never mixed.
+    `later_constraints` are those of the request that were chosen when its trials were known: no
+    comparison under them has a verdict.
     """
     objectives = spec.parsed_objectives
     primary = spec.primary.metric
@@ -75,17 +80,25 @@ def summarize(spec: SearchSpec, trials: Sequence[Trial]) -> Summary:
             for name, pool in pools.items()
             if scored(pool) and scored(searched)
         )
+        if later_constraints:
+            comparisons = tuple(replace(each, verdict=EXPLORATORY) for each in comparisons)
+    dominators = _dominators(spec, front, judged)
     return Summary(
         name=spec.name,
         space=spec.search_space.name,
         task=spec.task.name,
         objectives=tuple(objective.metric for objective in objectives),
         constraints=tuple(map(str, spec.parsed_constraints)),
+        later_constraints=tuple(later_constraints),
         primary=primary,
+        further=_further(spec, front),
         attentions=attentions,
         counts=tuple(_count(spec, role, trials) for role in ROLES),
-        front=tuple(_member(spec, primary, trial, trials) for trial in front.members),
-        dominated_by_controls=_dominated(spec, front, judged),
+        front=tuple(
+            _member(spec, primary, trial, trials, names)
+            for trial, names in zip(front.members, dominators, strict=True)
+        ),
+        dominated_by_controls=sum(map(bool, dominators)),
         reference=reference,
         ideal=ideal,
         comparisons=comparisons,
@@ -111,7 +124,7 @@ def keeps_constraints(spec: SearchSpec, trial: Trial) -> bool:
 
 
 def is_rival(trial: Trial) -> bool:
-    """Whether a homogeneous network was drawn at one member's FLOPs (`softmax@ID`) to confirm it.
+    """Whether a homogeneous network was drawn at one member's FLOPs to confirm it.
 
     Rivals crowd where the front is, so they are no control of a hypervolume; without them the
     comparisons are the same before and after a confirmation.
@@ -122,7 +135,7 @@ def is_rival(trial: Trial) -> bool:
 def control_pools(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     """The controls by name: `random`, `homogeneous softmax`, ..., and all homogeneous together."""
     pools: dict[str, list[Trial]] = {}
-    for trial in sorted(trials, key=lambda each: (ROLES.index(each.role), each.index)):
+    for trial in sorted(trials, key=_in_record):
         if trial.role == "random":
             pools.setdefault("random", []).append(trial)
         elif trial.role == "homogeneous":
@@ -199,7 +212,22 @@ def _count(spec: SearchSpec, role: str, trials: Sequence[Trial]) -> Count:
     )
 
 
-def _member(spec: SearchSpec, primary: Metric, trial: Trial, trials: Sequence[Trial]) -> Member:
+def _further(spec: SearchSpec, front: ParetoFront) -> tuple[Metric, ...]:
+    return tuple(
+        metric
+        for metric in catalog.TASKS.load(spec.task.name).metrics
+        if metric.name not in spec.objectives
+        and all(metric.name in trial.metrics for trial in front.members)
+    )
+
+
+def _member(
+    spec: SearchSpec,
+    primary: Metric,
+    trial: Trial,
+    trials: Sequence[Trial],
+    dominated_by: tuple[str, ...],
+) -> Member:
     flops = FLOPS.of(trial.architecture, spec.task_shape)
     loss = Objective(primary).loss
     best: dict[str, tuple[Trial, int]] = {}
@@ -224,20 +252,30 @@ def _member(spec: SearchSpec, primary: Metric, trial: Trial, trials: Sequence[Tr
             Matched(attention, other.architecture.id, other.metrics[primary.name], cost)
             for attention, (other, cost) in sorted(best.items())
         ),
+        dominated_by,
     )
 
 
-def _dominated(spec: SearchSpec, front: ParetoFront, judged: Sequence[Trial]) -> int:
+def _dominators(
+    spec: SearchSpec, front: ParetoFront, judged: Sequence[Trial]
+) -> list[tuple[str, ...]]:
+    """The controls that dominate each member of the front, by role and index."""
     controls = [
         trial
-        for trial in scored(judged)
+        for trial in sorted(scored(judged), key=_in_record)
         if trial.role != "search" and keeps_constraints(spec, trial)
     ]
     theirs = losses_of(controls, spec.parsed_objectives)
-    return sum(
-        bool(np.any((theirs <= own).all(axis=1) & (theirs < own).any(axis=1)))
-        for own in front.losses
-    )
+    found = []
+    for own in front.losses:
+        better = (theirs <= own).all(axis=1) & (theirs < own).any(axis=1)
+        names = (f"{controls[i].role} {controls[i].index}" for i in np.flatnonzero(better))
+        found.append(tuple(names))
+    return found
+
+
+def _in_record(trial: Trial) -> tuple[int, int]:
+    return ROLES.index(trial.role), trial.index
 
 
 def _resolution(primary: Metric, controls: Sequence[Trial]) -> Resolution:

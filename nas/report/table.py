@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from nas.cost.analytic import FLOPS
 from nas.report.architecture import looks, outline
-from nas.report.evidence import Comparison, Coverage, Summary
+from nas.report.evidence import Comparison, Coverage, Member, Summary
 from nas.report.statistics import Estimate
 from nas.search.objective import Metric
 
 PREFIXED = {"FLOPs", "parameters", "bytes"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+# Beside a member's place.
+DOMINATED, DOMINATED_MEANS = "*", "a control dominates it"
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,15 @@ def _digits(value: float) -> str:
     return f"{value:#.4g}".rstrip(".")
 
 
-def interval(estimate: Estimate) -> str:
-    """A mean with its interval: `-0.031 [-0.052, -0.010]`; says so where there is none."""
+def interval(estimate: Estimate, sign: Literal["+", "-"] = "+") -> str:
+    """A mean with its interval: `+0.0310 [+0.0100, +0.0520]`; says so where there is none.
+
+    `sign` as in a format: a plus stands before differences only.
+    """
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.mean:+.4f} (no interval, {estimate.n} seed{'s' * (estimate.n != 1)})"
-    return f"{estimate.mean:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
+        seeds = f"{estimate.n} seed{'s' * (estimate.n != 1)}"
+        return f"{estimate.mean:{sign}.4f} (no interval, {seeds})"
+    return f"{estimate.mean:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
 
 
 def coverage(side: Coverage) -> str:
@@ -62,14 +70,17 @@ def noise(comparison: Comparison) -> str:
 
 def table(summary: Summary) -> Table:
     """The front, best score first: the table that ends a search in the terminal."""
-    heads = tuple(metric.name for metric in summary.objectives)
+    shown = (*summary.objectives, *summary.further)
+    further = tuple(metric.name for metric in summary.further)
     known = looks(summary.attentions)
     key = ", ".join(f"{look.mark} {name}" for name, look in known.items())
+    if summary.dominated_by_controls:
+        key += f"; {DOMINATED} {DOMINATED_MEANS}"
     rows = (
         (
-            str(place),
+            place_of(place, member),
             str(member.index),
-            *(quantity(member.metrics[m.name], m) for m in summary.objectives),
+            *(quantity(member.metrics[m.name], m) for m in shown),
             " ".join(known[str(layer.attention)].mark for layer in member.architecture.layers),
             outline(member.architecture),
             f"{member.share_efficient:.0%}",
@@ -79,10 +90,23 @@ def table(summary: Summary) -> Table:
     )
     return Table(
         f"Front by supernet score ({key})",
-        ("#", "trial", *heads, "attention", "dimensions", "efficient", "architecture"),
+        (
+            "#",
+            "trial",
+            *(metric.name for metric in shown),
+            "attention",
+            "dimensions",
+            "efficient",
+            "architecture",
+        ),
         tuple(rows),
-        (("efficient",), ("architecture",), ("trial",), ("dimensions",)),
+        (("efficient",), ("trial",), ("dimensions",), ("architecture",), further),
     )
+
+
+def place_of(place: int, member: Member) -> str:
+    """A member's place on the front, marked where a control dominates it."""
+    return f"{place} {DOMINATED}" if member.dominated_by else str(place)
 
 
 def tables(summary: Summary) -> tuple[Table, ...]:
@@ -90,6 +114,7 @@ def tables(summary: Summary) -> tuple[Table, ...]:
     made = (
         hypervolumes(summary.comparisons),
         _matched(summary),
+        alone(summary),
         confirmation(summary),
         _counts(summary),
     )
@@ -127,7 +152,7 @@ def _matched(summary: Summary) -> Table:
         best = {each.attention: each.value for each in member.matched}
         own = member.metrics[summary.primary.name]
         cells = (quantity(best[t], summary.primary) if t in best else "none" for t in types)
-        rows.append((str(place), quantity(own, summary.primary), *cells))
+        rows.append((place_of(place, member), quantity(own, summary.primary), *cells))
     return Table(
         f"Best homogeneous control at no more FLOPs, {summary.primary.name} on the supernet",
         ("#", "member", *types),
@@ -139,8 +164,33 @@ def _has(summary: Summary, attention: str) -> bool:
     return any(each.attention == attention for member in summary.front for each in member.matched)
 
 
+def alone(summary: Summary) -> Table:
+    """What each member and its rivals reach when trained alone; no rows where there is none."""
+    found = summary.confirmation
+    if found is None:
+        return Table("Trained alone", (), ())
+    rows = []
+    for member in found.members:
+        name = member_name(summary, member.architecture_id)
+        own = "mixed" if member.attention is None else f"all {member.attention}"
+        networks = [(f"member, {own}", 1.0, member.values)]
+        networks += [(f"all {c.attention}", c.flops_ratio, c.values) for c in member.contrasts]
+        for network, ratio, values in networks:
+            cells = (interval(each, "-") for each in values.values())
+            seeds = str(next(iter(values.values())).n)
+            flops = quantity(member.flops * ratio, FLOPS.metric)
+            rows.append((name, network, flops, seeds, *cells))
+    metrics = tuple(found.members[0].values) if found.members else ()
+    return Table(
+        "Trained alone: results, mean and 95% interval over seeds",
+        ("member", "network", "FLOPs", "seeds", *metrics),
+        tuple(rows),
+        (("FLOPs",), ("seeds",), *((each,) for each in reversed(metrics[1:]))),
+    )
+
+
 def confirmation(summary: Summary) -> Table:
-    """What stand-alone training says of each member and its rivals; no rows where there is none."""
+    """Members minus rivals, trained alone, with the verdicts; no rows where there is none."""
     found = summary.confirmation
     if found is None:
         return Table("Trained alone", (), ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nas.report.evidence import (
+    EXPLORATORY,
     MIXING_WINS,
     NOT_RESOLVED,
     Comparison,
@@ -18,6 +19,7 @@ def words(summary: Summary) -> list[str]:
     """Sentences in the order of reading: what there is, what can be told, what decides."""
     return [
         *_outcome(summary),
+        *_exploratory(summary),
         *_resolution(summary),
         *_comparisons(summary),
         *_rankers(summary),
@@ -27,7 +29,12 @@ def words(summary: Summary) -> list[str]:
 
 def brief(summary: Summary) -> list[str]:
     """The sentences for who has the tables before them: outcome, resolution, what decides."""
-    return [*_scored(summary), *_resolution(summary), *_decision(summary)]
+    return [
+        *_scored(summary),
+        *_exploratory(summary),
+        *_resolution(summary),
+        *_decision(summary),
+    ]
 
 
 def _outcome(summary: Summary) -> list[str]:
@@ -75,6 +82,17 @@ def _scale(summary: Summary) -> list[str]:
 def _value(summary: Summary, name: str, value: float) -> str:
     metric = next(each for each in summary.objectives if each.name == name)
     return f"{name} {quantity(value, metric)}"
+
+
+def _exploratory(summary: Summary) -> list[str]:
+    if not summary.later_constraints:
+        return []
+    limits = "; ".join(summary.later_constraints)
+    return [
+        f"Exploratory, as chosen after the run: {limits}. Some limit makes any front look better, "
+        "so comparisons with the controls have no verdict; a search that asks for it from the "
+        "start gives one."
+    ]
 
 
 def _resolution(summary: Summary) -> list[str]:
@@ -126,8 +144,8 @@ def _comparison(each: Comparison) -> str:
         f"at n = {each.n} the search covers {coverage(each.search)} and {each.control} "
         f"{coverage(each.other)}"
     )
-    if each.verdict == NOT_RESOLVED:
-        return f"Against {each.control}, not resolved: {facts}; noise {noise(each)}."
+    if each.verdict in (NOT_RESOLVED, EXPLORATORY):
+        return f"Against {each.control}, {each.verdict}: {facts}; noise {noise(each)}."
     word = "more" if each.difference > 0 else "less"
     return f"Against {each.control} the search covers {word}: {facts}; noise {noise(each)}."
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 
@@ -17,15 +16,15 @@ from nas.run.workspace import Workspace
 from nas.search.objective import Constraint
 from nas.search.pareto import front_of
 from nas.search.problem import Problem
-from nas.search.trial import Proposal, Trial
+from nas.search.trial import Proposal, Standing, Trial
 from nas.space.architecture import Architecture
 from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
 from nas.train.supernet import supernet_file
 
-Pair = tuple[Trial, Architecture, str]
-"""A front member, a network to train for it, and that network's attention type ("" for itself)."""
+Pair = tuple[Trial, Architecture, str | None]
+"""A front member, a network to train for it, and that network's attention type (None: itself)."""
 
 
 def confirm(
@@ -106,7 +105,7 @@ def _pairs(running: Running, members: Sequence[Trial]) -> list[Pair]:
     loss = spec.primary.loss
     pairs: list[Pair] = []
     for member in members:
-        pairs.append((member, member.architecture, ""))
+        pairs.append((member, member.architecture, None))
         for attention in spec.search_space.all_attentions:
             label = _rival(member, attention)
             rivals = [t for t in candidates if t.label == label and t.succeeded]
@@ -117,7 +116,7 @@ def _pairs(running: Running, members: Sequence[Trial]) -> list[Pair]:
 
 
 def _rival(member: Trial, attention: Choice) -> str:
-    return f"{attention}@{member.architecture.id}"
+    return Standing(member.architecture.id, str(attention)).label()
 
 
 def _matched(running: Running, member: Trial, attention: Choice) -> list[Architecture]:
@@ -151,12 +150,6 @@ def _trainings(running: Running, pairs: Sequence[Pair]) -> list[Proposal]:
     proposals: list[Proposal] = []
     for seed in range(running.spec.confirmation.seeds):
         for member, architecture, attention in pairs:
-            label = {
-                "kind": "homogeneous" if attention else "member",
-                "attention": attention,
-                "for": member.architecture.id,
-                "seed": seed,
-            }
-            text = json.dumps(label, sort_keys=True)
-            proposals.append(Proposal("confirmed", len(proposals), architecture, text))
+            label = Standing(member.architecture.id, attention, seed).label()
+            proposals.append(Proposal("confirmed", len(proposals), architecture, label))
     return proposals

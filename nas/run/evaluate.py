@@ -20,7 +20,7 @@ from nas.errors import EtnasError, MachineUnavailable, TrainingDiverged, headlin
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.search.spec import SearchSpec, load_spec
-from nas.search.trial import Measurement, Proposal
+from nas.search.trial import Measurement, Proposal, Standing
 from nas.space.architecture import Architecture
 from nas.task.task import ImageData, LabelledImages, Scores, Task
 from nas.train.loop import Progress
@@ -189,7 +189,8 @@ class Evaluator:
 
     def _trained(self, proposal: Proposal) -> dict[str, float]:
         architecture, folder = proposal.architecture, self.setup.standalone
-        seed = int(json.loads(proposal.label)["seed"])
+        seed = Standing.of(proposal).seed
+        assert seed is not None, "confirmed networks are proposed with one"
         training = train_standalone(
             architecture, self.spec, self.data, seed=seed, folder=folder, device=self.device
         )

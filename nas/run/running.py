@@ -13,7 +13,6 @@ from pathlib import Path
 
 from nas import catalog
 from nas.errors import EtnasError, writable
-from nas.run.devices import devices, training_hours
 from nas.run.evaluate import Setup
 from nas.run.executor import Executor
 from nas.run.lease import Heartbeat
@@ -80,7 +79,7 @@ class Running:
         """What workers need to know."""
         return Setup.of(
             self.spec,
-            self.place.supernet(self.spec.supernet_digest, training_hours(self.spec)),
+            self.place.supernet(self.spec),
             self.place.standalone(self.id),
             self.place.data_root,
         )
@@ -95,6 +94,12 @@ class Running:
         for phase, noted in self.store.spent(self.id).items():
             self._count(phase, noted)
 
+    @property
+    def _devices(self) -> int:
+        """How many the phase at hand holds."""
+        executor = self.spec.executor
+        return executor.training_devices if self.phase == "supernet" else executor.workers
+
     def _count(self, phase: str, more: Spend) -> None:
         if phase in BUDGETED:
             used = self._used
@@ -108,7 +113,7 @@ class Running:
             now = time.monotonic()
             seconds, self._since = now - self._since, now
             if self.phase:
-                more = Spend(seconds, seconds * devices(self.spec.executor, self.phase))
+                more = Spend(seconds, seconds * self._devices)
                 self._count(self.phase, more)
                 self.store.record_spend(self.lease, self.phase, more.seconds, more.device_seconds)
 
@@ -117,7 +122,7 @@ class Running:
 
         What earlier runs used counts. None for no bound, below zero where it is overdrawn.
         """
-        budget, held = self.spec.budget, devices(self.spec.executor, self.phase)
+        budget = self.spec.budget
         bounds: list[float] = []
         with self._clock:
             since = time.monotonic() - self._since if self.phase in BUDGETED else 0.0
@@ -125,7 +130,7 @@ class Running:
                 bounds.append(share * budget.wall_hours * 3600 - self._used.seconds - since)
             if budget.device_hours is not None:
                 unused = share * budget.device_hours * 3600 - self._used.device_seconds
-                bounds.append(unused / held - since)
+                bounds.append(unused / self._devices - since)
         return min(bounds, default=None)
 
     def note_front(self, trials: Sequence[Trial]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas.search.spec import SearchSpec
 from nas.space.reading import path_of
 from nas.store.database import sqlite_url
 from nas.store.mlflow import default_tracking_uri
@@ -35,12 +36,9 @@ class Workspace:
             found |= {"commit": head.stdout.strip()} if head.returncode == 0 else {}
         return found
 
-    def supernet(self, digest: str, hours: float | None = None) -> Path:
-        """The folder of a supernet's checkpoints; searches that ask for the same one share it.
-
-        A time budget of `hours` may have cut a training short, so that it is not another's.
-        """
-        return self.root / "supernets" / (digest if hours is None else f"{digest}-{hours:g}h")
+    def supernet(self, spec: SearchSpec) -> Path:
+        """The folder of a supernet's checkpoints; searches that ask for the same one share it."""
+        return self.root / "supernets" / supernet_name(spec)
 
     def standalone(self, search: str) -> Path:
         """The folder of a search's stand-alone trainings."""
@@ -49,6 +47,15 @@ class Workspace:
     def report(self, search: str) -> Path:
         """The folder of a search's report."""
         return self.root / "searches" / search
+
+
+def supernet_name(spec: SearchSpec) -> str:
+    """The same for two requests exactly where they ask for the same weights.
+
+    A time budget may cut a training short, so that it is not that of another budget.
+    """
+    hours = spec.budget.hours(spec.executor.training_devices)
+    return spec.supernet_digest if hours is None else f"{spec.supernet_digest}-{hours:g}h"
 
 
 def workspace(home: str | Path | None = None) -> Workspace:

@@ -117,6 +117,11 @@ class ExecutorSpec(Section):
         """Cores, and torch threads, of the worker that trains the supernet."""
         return self.training_cores or self.workers * self.cores
 
+    @property
+    def training_devices(self) -> int:
+        """Devices, each a worker's GPUs or else cores, that the training worker holds."""
+        return 1 if self.gpus > 0 else -(-self.cores_for_training // self.cores)
+
 
 def parse_workload(given: Mapping[str, Any], source: str) -> Workload:
     """A workload from plain values; raises `SpecError` naming the field that is wrong."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class Proposal:
     index: int
     architecture: Architecture
     label: str = ""
-    """What a control or confirmation stands for: the attention type, `softmax seed 1`, ..."""
+    """What a homogeneous control stands for: its attention type; see `Standing` for the others."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,59 @@ class Trial:
     def metrics(self) -> Mapping[str, float]:
         """The measurement's metrics."""
         return self.measurement.metrics
+
+
+@dataclass(frozen=True)
+class Standing:
+    """For which front member a `matched` or `confirmed` network stands; kept as its label's text.
+
+    `attention` is the one type of a homogeneous network at the member's FLOPs, None for the member
+    itself; `seed` the training seed, None for a candidate that was only scored as a slice.
+    """
+
+    member: str
+    """The front member's architecture id."""
+    attention: str | None
+    seed: int | None = None
+
+    def label(self) -> str:
+        """The label's text: `softmax@MEMBER` of a candidate, JSON of a network trained alone."""
+        if self.seed is None:
+            return f"{self.attention}@{self.member}"
+        text = {
+            "kind": "member" if self.attention is None else "homogeneous",
+            "attention": self.attention or "",
+            "for": self.member,
+            "seed": self.seed,
+        }
+        return json.dumps(text, sort_keys=True)
+
+    @classmethod
+    def of(cls, trial: Proposal | Trial) -> Standing:
+        """Reads the label of a network of these roles; raises `ValueError` where it cannot."""
+        try:
+            return _trained(trial.label) if trial.role == "confirmed" else _candidate(trial.label)
+        except (ValueError, KeyError, TypeError) as error:
+            form = (
+                "a JSON object with kind (member, homogeneous), attention, for and seed"
+                if trial.role == "confirmed"
+                else "TYPE@MEMBER"
+            )
+            raise ValueError(
+                f"trial {trial.role}/{trial.index}: label {trial.label!r} is not {form}: {error}"
+            ) from error
+
+
+def _trained(label: str) -> Standing:
+    given = json.loads(label)
+    kind, attention, seed = given["kind"], given["attention"], given["seed"]
+    if kind not in ("member", "homogeneous") or not isinstance(seed, int):
+        raise ValueError(f"kind {kind!r}, seed {seed!r}")
+    return Standing(str(given["for"]), str(attention) if kind == "homogeneous" else None, seed)
+
+
+def _candidate(label: str) -> Standing:
+    attention, _, member = label.rpartition("@")
+    if not attention or not member:
+        raise ValueError("no attention type or no member")
+    return Standing(member, attention)

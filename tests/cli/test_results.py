@@ -105,9 +105,25 @@ def test_further_constraints(finished: Finished) -> None:
     assert len(front) > 2
     said = nas(*ask, f"flops <= {front[-2]['flops']}", "--json")
     assert [row["id"] for row in said.json["front"]] == [row["id"] for row in front[-2:]]
+    assert any(each.startswith("Exploratory, as chosen after") for each in said.json["words"])
+    assert not any("covers more" in each for each in said.json["words"])
+    shown = nas(*ask, f"flops <= {front[-2]['flops']}").out
+    assert "exploratory" in shown
+    assert "chosen after the run" in " ".join(shown.split())
     refused(nas(*ask, "flop <= 3"), "'flop'", "did you mean 'flops'?")
     refused(nas(*ask, "flops < 3"), "'flops < 3'", "METRIC <= NUMBER")
     refused(nas(*ask, "flops <= 3"), "'flops <= 3'", "smallest possible flops is 37440")
+
+
+def test_only_a_new_limit_is_exploratory(finished: Finished) -> None:
+    result = load_result(finished.id, finished.home)
+    assert result.constrained([]) is result
+    once = result.constrained(["flops >= 40000", "flops<=1e12"])
+    assert once.later_constraints == ("flops >= 40000", "flops <= 1000000000000")
+    assert once.constrained(["flops >= 4e4"]) is once
+    twice = once.constrained(["params >= 10"])
+    assert twice.summary.later_constraints == (*once.later_constraints, "params >= 10")
+    assert {each.verdict for each in twice.summary.comparisons} == {"exploratory"}
 
 
 def test_no_member_is_exit_code_3_and_still_json(finished: Finished) -> None:

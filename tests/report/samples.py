@@ -7,10 +7,9 @@ from typing import Any
 
 from nas.cost.cost import exact_costs
 from nas.operators.declaration import Choice
-from nas.report.confirmation import Standing
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec
-from nas.search.trial import Measurement, Trial, TrialRole
+from nas.search.trial import Measurement, Standing, Trial, TrialRole
 from nas.space.architecture import Architecture
 from nas.space.task_shape import TaskShape
 
@@ -94,7 +93,6 @@ def controls(
 def confirmed(
     members: Sequence[Architecture],
     gaps: Mapping[str, Sequence[float]],
-    supernet: Mapping[str, float] | None = None,
 ) -> list[Trial]:
     """Members and rivals of their dimensions trained alone: test loss 1 and 1 minus the gap a seed.
 
@@ -110,8 +108,6 @@ def confirmed(
             "test_cross_entropy": loss,
             "test_accuracy": math.exp(-loss),
         }
-        if supernet is not None and standing.kind in supernet:
-            metrics["supernet_cross_entropy"] = supernet[standing.kind]
         measured = Measurement.of(metrics, 60.0)
         found.append(Trial("confirmed", len(found), architecture, measured, standing.label()))
 
@@ -119,11 +115,11 @@ def confirmed(
         seeds = max(len(each) for each in gaps.values())
         for seed in range(seeds):
             base = 1 + 0.1 * place + 0.01 * seed
-            add(member, Standing("member", "", member.id, seed), base)
+            add(member, Standing(member.id, None, seed), base)
             for attention, gap in gaps.items():
                 rival = member.replace_attention(Choice(attention))
                 if seed < len(gap):
-                    standing = Standing("homogeneous", attention, member.id, seed)
+                    standing = Standing(member.id, attention, seed)
                     add(rival, standing, base - gap[seed])
     return found
 

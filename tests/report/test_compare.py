@@ -63,6 +63,22 @@ def test_other_supernets_are_named() -> None:
     assert not any("covers more" in sentence for sentence in found.words)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "named"),
+    [
+        ({"wall_hours": 1.0}, {}, ("supernet",)),
+        ({"wall_hours": 1.0}, {"wall_hours": 2.0}, ("supernet",)),
+        ({"wall_hours": 1.0}, {"device_hours": 1.0, "trials": 7}, ()),
+    ],
+)
+def test_a_time_budget_makes_another_supernet(
+    one: dict[str, float], other: dict[str, float], named: tuple[str, ...]
+) -> None:
+    first, second = request(budget=one), request(budget=other)
+    pool = searched(first, 12) + controls(first, 6, 0)
+    assert compare_fronts((first, pool), (second, pool)).differences == named
+
+
 def test_different_questions_are_refused() -> None:
     one, two = request(), request(objectives=("cross_entropy", "params"))
     with pytest.raises(SpecError, match="objectives"):

@@ -1,6 +1,5 @@
 """Is mixing said to win only where stand-alone training shows it against every attention type?"""
 
-import json
 import math
 from collections.abc import Sequence
 
@@ -8,14 +7,14 @@ import pytest
 from scipy import stats
 
 from nas.operators.declaration import Choice
-from nas.report.confirmation import Standing
 from nas.report.evidence import Confirmation
 from nas.report.statistics import CONFIDENCE, STUDENT, interval_of_mean, kendall_interval
 from nas.report.summary import summarize
+from nas.report.table import alone
 from nas.report.words import words
 from nas.search.spec import Confirmation as ConfirmationRecipe
 from nas.search.spec import SearchSpec
-from nas.search.trial import Measurement, Trial
+from nas.search.trial import Measurement, Standing, Trial
 from nas.space.architecture import Architecture
 from tests.report.samples import confirmed, request, searched, trial
 
@@ -100,6 +99,28 @@ def test_differences_are_paired_by_seed_on_the_test_images() -> None:
     assert first.estimate.n == 3
 
 
+def test_results_of_members_and_rivals_are_means_over_their_own_seeds() -> None:
+    spec = loose()
+    member = mixed(spec)
+    # The member is trained with three seeds to test losses 1.00, 1.01 and 1.02, the rival with two.
+    trials = confirmed([member], {"cosformer": [-0.01, -0.03], "linear": [0.4, 0.4, 0.4]})
+    summary = summarize(spec, trials)
+    judged = found(spec, trials).members[0]
+    cosformer, _ = judged.contrasts
+    own, rival = judged.values["test_cross_entropy"], cosformer.values["test_cross_entropy"]
+    assert (own.n, rival.n) == (3, 2)
+    assert own.mean == pytest.approx(1.01)
+    assert rival.mean == pytest.approx((1.01 + 1.04) / 2)
+    expected = stats.t.interval(CONFIDENCE, 2, loc=1.01, scale=stats.sem([1.0, 1.01, 1.02]))
+    assert (own.low, own.high) == pytest.approx(expected)
+    shown = alone(summary)
+    assert shown.columns[-2:] == ("test_cross_entropy", "test_accuracy")
+    assert [row[1] for row in shown.rows] == ["member, mixed", "all cosformer", "all linear"]
+    assert shown.rows[0][4] == f"1.0100 [{own.low:.4f}, {own.high:.4f}]"
+    assert shown.rows[1][4].startswith("1.0250 [")
+    assert [row[3] for row in shown.rows] == ["3", "2", "3"]
+
+
 def test_intervals_are_student_s_for_every_count_of_seeds() -> None:
     most = ConfirmationRecipe.model_json_schema()["properties"]["seeds"]["maximum"]
     assert len(STUDENT) == most - 1
@@ -140,7 +161,7 @@ def test_validation_decides_where_no_test_result_is_there() -> None:
 def test_failed_trainings_are_no_result() -> None:
     spec = loose()
     member = mixed(spec)
-    label = Standing("member", "", member.id, 0).label()
+    label = Standing(member.id, None, 0).label()
     trials = [Trial("confirmed", 0, member, Measurement.failed("killed"), label)]
     summary = summarize(spec, trials)
     assert summary.confirmation is None
@@ -153,14 +174,6 @@ def test_a_label_of_another_form_is_named(label: str) -> None:
     broken = trial("confirmed", 4, mixed(spec), label=label)
     with pytest.raises(ValueError, match="confirmed/4"):
         summarize(spec, [broken])
-
-
-def test_labels_are_read_as_written() -> None:
-    label = {"kind": "homogeneous", "attention": "softmax", "for": "ab12", "seed": 1}
-    spec = loose()
-    made = trial("confirmed", 0, mixed(spec), label=json.dumps(label))
-    assert Standing.of(made) == Standing("homogeneous", "softmax", "ab12", 1)
-    assert json.loads(Standing.of(made).label()) == label
 
 
 def test_fidelity_compares_supernet_with_stand_alone() -> None:

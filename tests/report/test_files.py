@@ -5,6 +5,7 @@ import math
 import os
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
+from nas.operators.declaration import Choice
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame, trials_table
-from nas.report.front import figure
+from nas.report.front import NEUTRAL, figure
 from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.table import table, tables
-from nas.search.trial import Measurement, Trial
+from nas.report.words import words
+from nas.search.trial import Measurement, Standing, Trial
 from nas.space.architecture import Architecture
-from tests.report.samples import confirmed, controls, full, request, searched
+from tests.report.samples import confirmed, controls, full, request, searched, trial
 
 EVIL = "<script>alert(1)</script>&\"'</script><img src=x onerror=alert(2)>"
 
@@ -115,7 +118,7 @@ def test_hover_text_is_escaped_for_plotly() -> None:
     spec = request()
     trials = hostile()
     made = figure(spec, summarize(spec, trials), trials)
-    texts = [text for trace in made.data for text in trace.hovertext]
+    texts = [text for trace in made.data for text in trace.hovertext or ()]
     assert any("alert(1)" in text for text in texts)
     for text in texts:
         assert set(re.findall(r"<[^>]*>", text)) <= {"<b>", "</b>", "<br>"}
@@ -247,7 +250,7 @@ def test_axes_carry_units_and_the_wide_one_is_logarithmic() -> None:
     assert made.layout.yaxis.title.text == "cross_entropy (nats), lower is better"
     assert made.layout.xaxis.type == "log"
     assert made.layout.yaxis.type is None
-    names = [trace.name for trace in made.data]
+    names = [trace.name for trace in made.data if trace.showlegend is not False]
     assert names == [
         "random control",
         "all softmax",
@@ -256,9 +259,76 @@ def test_axes_carry_units_and_the_wide_one_is_logarithmic() -> None:
         "search",
         "front",
     ]
-    assert made.data[-1].line.shape == "hv"
+    assert {trace.line.shape for trace in made.data if trace.name == "front"} == {"hv"}
     symbols = [trace.marker.symbol for trace in made.data[:4]]
     assert len(set(symbols)) == 4
+
+
+def test_the_legend_has_no_colour_of_the_scale() -> None:
+    spec = request()
+    trials = full(spec)
+    made = figure(spec, summarize(spec, trials), trials)
+    coloured = [trace for trace in made.data if trace.marker.colorscale is not None]
+    assert [trace.name for trace in coloured] == ["search", "front"]
+    assert not any(trace.showlegend for trace in coloured)
+    # The points go with the symbol in the legend, which has no point of its own.
+    for trace in coloured:
+        (key,) = (e for e in made.data if e.legendgroup == trace.legendgroup and e is not trace)
+        assert list(key.x) == list(key.y) == [None]
+        assert key.marker.color == NEUTRAL
+        assert (key.mode, key.marker.size) == (trace.mode, trace.marker.size)
+
+
+def test_rivals_are_drawn_with_their_type() -> None:
+    spec = request()
+    trials = searched(spec, 25)
+    member = summarize(spec, trials).front[0].architecture
+    label = Standing(member.id, "linear").label()
+    rival = trial("matched", 0, member.replace_attention(Choice("linear")), label=label)
+    made = figure(spec, summarize(spec, trials), [*trials, rival])
+    assert unescape(made.data[0].name) == "all linear, at a member's FLOPs"
+    assert list(made.data[0].x) == [rival.metrics["flops"]]
+
+
+def test_sentences_show_code_as_such() -> None:
+    spec = request()
+    trials = searched(spec, 25) + controls(spec, 20, 0)
+    html = own_scripts(page(spec, summarize(spec, trials), trials))
+    assert "<code>nas confirm</code>" in html
+    assert "`" not in html.partition("What follows")[2]
+    assert any("`nas confirm`" in sentence for sentence in words(summarize(spec, trials)))
+
+
+def test_wide_tables_can_be_read_row_by_row(written: dict[str, Path]) -> None:
+    html = written["pareto.html"].read_text()
+    heads = [attributes["data-head"] for tag, attributes in tags(html) if "data-head" in attributes]
+    assert {"cross_entropy", "accuracy", "verdict", "test_accuracy", "reasons"} <= set(heads)
+    kinds = [attributes.get("class") for tag, attributes in tags(html) if tag == "table"]
+    # Strips, hypervolume, best control (narrow enough), results, differences, trials, provenance.
+    assert kinds == ["strips cards", "cards", None, "cards", "cards", "cards", "facts"]
+    assert "@media (max-width: 760px)" in html
+
+
+def test_strips_carry_every_metric_and_mark_dominated_members() -> None:
+    spec = request()
+    trials = searched(spec, 30)
+    best = summarize(spec, trials).front[0]
+    trials += [trial("random", i, best.architecture, noise=-0.2) for i in (4, 7)]
+    html = own_scripts(page(spec, summarize(spec, trials), trials))
+    row = html.partition("<tbody>")[2].partition("</tr>")[0]
+    assert '<td data-head="#">1 *</td>' in row
+    assert f'<td data-head="accuracy">{best.metrics["accuracy"]:.4g}' in row
+    assert "dominated by random 4 and 1 more" in row
+    assert "* a control dominates it" in html
+
+
+def test_a_limit_chosen_after_the_run_is_said_to_be_one() -> None:
+    spec = request(constraints=("flops <= 6e7", "params >= 10"))
+    trials = searched(spec, 25) + controls(spec, 20, 0)
+    summary = summarize(spec, trials, ["flops <= 60000000"])
+    html = own_scripts(page(spec, summary, trials))
+    assert "flops &lt;= 60000000 (chosen after the run); params &gt;= 10</p>" in html
+    assert '<td data-head="verdict">exploratory</td>' in html
 
 
 def test_more_objectives_draw_no_staircase() -> None:
@@ -280,6 +350,7 @@ def test_tables_are_rectangular() -> None:
         "Front",
         "Hypervolume",
         "Best",
+        "Trained",
         "Trained",
         "Trials",
     ]

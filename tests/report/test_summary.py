@@ -11,6 +11,7 @@ from nas.cost.analytic import FLOPS, PARAMS
 from nas.report.architecture import attention_of
 from nas.report.evidence import Comparison, Summary
 from nas.report.summary import summarize
+from nas.report.table import hypervolumes, table
 from nas.report.words import brief, words
 from nas.search.trial import Measurement, Trial
 from tests.report.samples import SHAPE, confirmed, controls, full, request, searched, trial
@@ -89,6 +90,48 @@ def test_dominated_members_are_counted(trials: list[Trial], summary: Summary) ->
         for m in summary.front
     )
     assert summary.dominated_by_controls == hit
+
+
+def test_a_dominated_member_names_the_controls_that_dominate_it(
+    trials: list[Trial], summary: Summary
+) -> None:
+    for member in summary.front:
+        own = member.metrics["cross_entropy"], member.metrics["flops"]
+        assert member.dominated_by == tuple(
+            f"{role} {each.index}"
+            for role in ("random", "homogeneous")
+            for each in scored(trials, role)
+            if dominates(point(each), own)
+        )
+
+
+def test_dominated_members_are_marked_in_the_table() -> None:
+    spec = request()
+    pool = searched(spec, 30)
+    worst = summarize(spec, pool).front[0]
+    better = trial("random", 5, worst.architecture, noise=-0.2)
+    found = summarize(spec, [*pool, better])
+    assert found.front[0].dominated_by == ("random 5",)
+    shown = table(found)
+    marks = [row[0] for row in shown.rows]
+    assert marks == [f"{i}{' *' * bool(m.dominated_by)}" for i, m in enumerate(found.front, 1)]
+    assert "* a control dominates it" in shown.title
+    assert "*" not in table(summarize(spec, pool)).title
+
+
+def test_the_task_s_other_metrics_stand_beside_the_objectives(summary: Summary) -> None:
+    assert [metric.name for metric in summary.further] == ["accuracy"]
+    shown = table(summary)
+    place = shown.columns.index("accuracy")
+    for row, member in zip(shown.rows, summary.front, strict=True):
+        assert float(row[place]) == pytest.approx(member.metrics["accuracy"], rel=1e-3)
+    asked = request(objectives=("accuracy", "flops"))
+    assert [metric.name for metric in summarize(asked, full(asked)).further] == ["cross_entropy"]
+    pool = searched(request(), 30)
+    last = summarize(request(), pool).front[-1].index
+    metrics = {name: value for name, value in pool[last].metrics.items() if name != "accuracy"}
+    pool[last] = replace(pool[last], measurement=Measurement.of(metrics))
+    assert summarize(request(), pool).further == ()
 
 
 def test_reference_is_the_worst_value_and_one_percent(
@@ -259,6 +302,30 @@ def test_constraints_hold_on_the_front_and_breaches_are_counted(trials: list[Tri
     assert all(member.flops <= 6e7 for member in found.front)
     count = sum(each.metrics["flops"] > 6e7 for each in scored(trials, "search"))
     assert found.count("search").breaking_constraints == count > 0
+
+
+def test_limits_chosen_after_the_run_leave_no_verdict() -> None:
+    asked = request(constraints=("flops <= 6e7",))
+    few = [trial("random", i, each.architecture) for i, each in enumerate(searched(asked, 40))]
+    better = [
+        trial("search", i, each.architecture, noise=-0.3)
+        for i, each in enumerate(searched(asked, 40, seed=3, improve=False))
+    ]
+    before, after = (summarize(asked, [*better, *few], later) for later in ((), ["flops <= 6e7"]))
+    assert against(before, "random").verdict == "search covers more"
+    assert {each.verdict for each in after.comparisons} == {"exploratory"}
+    assert [replace(each, verdict="not resolved") for each in after.comparisons] == [
+        replace(each, verdict="not resolved") for each in before.comparisons
+    ]
+    assert {row[-1] for row in hypervolumes(after.comparisons).rows} == {"exploratory"}
+    said = words(after)
+    assert any(
+        each.startswith("Exploratory, as chosen after the run: flops <= 6e7") for each in said
+    )
+    assert any(each.startswith("Against random, exploratory: at n = ") for each in said)
+    assert not any("covers more" in each or "covers less" in each for each in said)
+    assert any("chosen after the run" in each for each in brief(after))
+    assert not any("xploratory" in each for each in words(before))
 
 
 def test_rivals_drawn_for_a_confirmation_change_no_comparison(

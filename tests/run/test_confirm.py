@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from nas.errors import SearchStateError
-from nas.report.confirmation import Standing
 from nas.run import confirm, running
 from nas.run.running import Update
 from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
 from nas.search.spec import SearchSpec, load_spec
-from nas.search.trial import Trial
+from nas.search.trial import Standing, Trial
 from nas.store.sql import SqlStore
 from tests.run import cases
 from tests.run.cases import (
@@ -63,7 +62,7 @@ def test_members_are_spread_over_the_front(confirmed: tuple[Workspace, str]) -> 
     members = {
         trial.architecture
         for trial in of(place, id, "confirmed")
-        if Standing.of(trial).kind == "member"
+        if Standing.of(trial).attention is None
     }
     assert members == {front[0].architecture, front[-1].architecture}
 
@@ -74,9 +73,9 @@ def test_rivals_are_homogeneous_at_matched_flops(confirmed: tuple[Workspace, str
     searched = {trial.architecture.id: trial for trial in of(place, id, "search")}
     assert len(matched) > 4
     for trial in matched:
-        attention, _, member = trial.label.partition("@")
-        assert {str(layer.attention) for layer in trial.architecture.layers} == {attention}
-        ratio = trial.metrics["flops"] / searched[member].metrics["flops"]
+        standing = Standing.of(trial)
+        assert {str(layer.attention) for layer in trial.architecture.layers} == {standing.attention}
+        ratio = trial.metrics["flops"] / searched[standing.member].metrics["flops"]
         assert ratio == pytest.approx(1, abs=0.1)
     assert all(
         sum(other.label == trial.label for other in matched) <= SPEC.controls.homogeneous
@@ -90,27 +89,28 @@ def test_the_best_rival_of_each_type_is_trained_by_every_seed(
     place, id = confirmed
     matched = of(place, id, "matched")
     trained = of(place, id, "confirmed")
-    groups: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
+    groups: dict[tuple[str | None, str], list[tuple[int | None, str]]] = {}
     for trial in trained:
         assert trial.succeeded, trial.measurement.reason
         assert {"cross_entropy", "test_cross_entropy", "test_accuracy", "flops"} <= set(
             trial.metrics
         )
         standing = Standing.of(trial)
-        key = (standing.kind, standing.attention, standing.architecture_id)
+        key = (standing.attention, standing.member)
         groups.setdefault(key, []).append((standing.seed, trial.architecture.id))
-    for (kind, attention, member), runs in groups.items():
+    for (attention, member), runs in groups.items():
         assert [seed for seed, _ in runs] == [0, 1]
         (architecture,) = {each for _, each in runs}
-        if kind == "member":
-            assert (architecture, attention) == (member, "")
+        if attention is None:
+            assert architecture == member
         else:
             label = f"{attention}@{member}"
             rivals = [trial for trial in matched if trial.label == label]
             best = min(rivals, key=lambda trial: trial.metrics["cross_entropy"])
             assert architecture == best.architecture.id
-    rivals_of = {(attention, member) for kind, attention, member in groups if attention}
-    assert rivals_of == {tuple(trial.label.split("@")) for trial in matched}
+    standings = [Standing.of(trial) for trial in matched]
+    rivals_of = {(attention, member) for attention, member in groups if attention}
+    assert rivals_of == {(each.attention, each.member) for each in standings}
     # Different seeds are different trainings.
     losses = [trial.metrics["test_cross_entropy"] for trial in trained]
     assert len(set(losses)) == len(losses)
@@ -174,4 +174,4 @@ def test_a_member_that_is_homogeneous_is_its_own_rival_of_that_type(place: Works
     confirm.confirm(record.id, place, reporter=short_report)
     assert of(place, record.id, "matched") == []
     standings = [Standing.of(trial) for trial in of(place, record.id, "confirmed")]
-    assert {standing.kind for standing in standings} == {"member"}
+    assert {standing.attention for standing in standings} == {None}

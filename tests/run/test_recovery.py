@@ -43,7 +43,7 @@ def stages(spec: SearchSpec, place: Workspace) -> dict[str, Callable[[], bool]]:
     def phase(name: str) -> Callable[[], bool]:
         return lambda: (record := newest(place)) is not None and record.phase == name
 
-    file = supernet_file(place.supernet(spec.supernet_digest))
+    file = supernet_file(place.supernet(spec))
     return {
         "committed": lambda: newest(place) is not None,
         "supernet": file.exists,

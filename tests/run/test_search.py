@@ -23,7 +23,6 @@ from nas.errors import (
     TrainingDiverged,
 )
 from nas.run import search
-from nas.run.devices import devices
 from nas.run.evaluate import Evaluator, Setup
 from nas.run.executor import LocalExecutor
 from nas.run.running import EvaluationBroken, Update
@@ -301,8 +300,7 @@ class TestBudgets:
             asked = ExecutorSpec(
                 workers=workers, cores=cores, gpus=gpus, training_cores=training_cores
             )
-            assert devices(asked, "supernet") == expected
-            assert devices(asked, "search") == devices(asked, "match") == workers
+            assert asked.training_devices == expected
 
     @pytest.mark.parametrize(("training_cores", "held"), [(1, 1), (None, 4)])
     def test_device_hours_last_as_long_as_few_are_held(
@@ -358,7 +356,7 @@ class TestBudgets:
         ended = [update for update in heard if update.phase == "supernet"][-1]
         assert ended.text == "the time budget is spent"
         assert ended.done < ended.total
-        other = place.supernet(spec.supernet_digest)
+        other = place.supernet(request(supernet=long))
         assert not supernet_file(other).exists()
         again: list[Update] = []
         finish(spec, place, again.append)
@@ -374,7 +372,7 @@ def test_a_supernet_is_trained_once_for_all_who_ask_for_it(
 ) -> None:
     place = place_in(tmp_path)
     finish(request(), place)
-    file = supernet_file(place.supernet(finished.spec.supernet_digest))
+    file = supernet_file(place.supernet(finished.spec))
     written = file.stat().st_mtime_ns
     heard: list[Update] = []
     finish(request(strategy="random", name="other"), place, heard.append)
@@ -522,4 +520,6 @@ def test_a_workspace_names_its_places(tmp_path: Path, monkeypatch: pytest.Monkey
         record_url="postgresql://db/nas",
         tracking_uri="http://mlflow:5000",
     )
-    assert workspace().supernet("abc") == tmp_path / "elsewhere" / "supernets" / "abc"
+    spec = request()
+    folder = tmp_path / "elsewhere" / "supernets" / spec.supernet_digest
+    assert workspace().supernet(spec) == folder

@@ -1,8 +1,10 @@
 """A finished trial has all its metrics, and what is no number is never one."""
 
+import json
+
 import pytest
 
-from nas.search.trial import ROLES, Measurement, Proposal, Trial
+from nas.search.trial import ROLES, Measurement, Proposal, Standing, Trial, TrialRole
 from nas.space.architecture import Architecture
 from tests.space.spaces import small
 
@@ -52,3 +54,53 @@ def test_trials_are_values() -> None:
 def test_the_roles_are_frozen() -> None:
     # The record and the reports order by them.
     assert ROLES == ("search", "random", "homogeneous", "matched", "confirmed")
+
+
+# As records hold them; these texts never change.
+LABELS: list[tuple[TrialRole, str, Standing]] = [
+    ("matched", "softmax@ab12", Standing("ab12", "softmax")),
+    ("matched", "odd(at=a@b)@ab12", Standing("ab12", "odd(at=a@b)")),
+    (
+        "confirmed",
+        '{"attention": "", "for": "ab12", "kind": "member", "seed": 0}',
+        Standing("ab12", None, 0),
+    ),
+    (
+        "confirmed",
+        '{"attention": "softmax", "for": "ab12", "kind": "homogeneous", "seed": 3}',
+        Standing("ab12", "softmax", 3),
+    ),
+]
+
+
+@pytest.mark.parametrize(("role", "label", "standing"), LABELS)
+def test_a_standing_is_read_as_it_is_written(
+    role: TrialRole, label: str, standing: Standing
+) -> None:
+    assert standing.label() == label
+    assert Standing.of(Proposal(role, 2, ARCHITECTURE, label)) == standing
+    assert Standing.of(Trial(role, 2, ARCHITECTURE, Measurement(), label)) == standing
+
+
+def test_the_order_in_a_label_does_not_matter() -> None:
+    text = json.dumps({"kind": "member", "attention": "", "for": "ab12", "seed": 1})
+    assert Standing.of(Proposal("confirmed", 0, ARCHITECTURE, text)) == Standing("ab12", None, 1)
+
+
+@pytest.mark.parametrize(
+    ("role", "label"),
+    [
+        ("matched", ""),
+        ("matched", "softmax"),
+        ("matched", "@ab12"),
+        ("matched", "softmax@"),
+        ("confirmed", "softmax@ab12"),
+        ("confirmed", "[]"),
+        ("confirmed", '{"attention": "", "for": "ab12", "kind": "other", "seed": 0}'),
+        ("confirmed", '{"attention": "", "for": "ab12", "kind": "member", "seed": "0"}'),
+    ],
+)
+def test_a_label_of_another_form_is_named_with_its_trial(role: TrialRole, label: str) -> None:
+    with pytest.raises(ValueError, match=f"trial {role}/4: label ") as raised:
+        Standing.of(Proposal(role, 4, ARCHITECTURE, label))
+    assert ("TYPE@MEMBER" in str(raised.value)) == (role == "matched")

@@ -27,7 +27,7 @@ from nas.strategy.evolution import (
 )
 from nas.strategy.random import RandomSearch
 from nas.strategy.repair import ENDS
-from tests.conformance import StrategyConformance, tiny_space, with_measurement
+from tests.strategy.conformance import StrategyConformance, tiny_space, with_measurement
 from tests.strategy.landscape import (
     ACCURACY,
     FLOPS,

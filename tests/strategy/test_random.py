@@ -4,7 +4,7 @@ from collections import Counter
 
 from nas.strategy.random import RandomSearch
 from nas.strategy.repair import ENUMERABLE
-from tests.conformance import StrategyConformance
+from tests.strategy.conformance import StrategyConformance
 from tests.strategy.landscape import costs, problem_of, run, space_of
 
 

@@ -14,7 +14,7 @@ from nas.space.architecture import Architecture
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
 from nas.strategy.repair import repair, with_gene
-from tests.conformance import tiny_space
+from tests.strategy.conformance import tiny_space
 from tests.strategy.landscape import costs, problem_of, space_of
 
 

@@ -1,4 +1,4 @@
-"""What must every part of a plug-in point keep? One class a point, inherited by its tests."""
+"""What does every strategy promise? Proved on one by a subclass of `StrategyConformance`."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from nas.strategy.repair import ENDS
 from nas.strategy.strategy import Strategy
 from tests.strategy.landscape import costs, problem_of, run, space_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class StrategyConformance:
@@ -62,7 +62,7 @@ class StrategyConformance:
     def test_another_process_proposes_the_same(self) -> None:
         program = (
             "import json, sys\n"
-            "from tests.conformance import tight_run\n"
+            "from tests.strategy.conformance import tight_run\n"
             f"from {type(self).__module__} import {type(self).__name__} as Case\n"
             "print(json.dumps(tight_run(Case().strategy)))\n"
         )
