@@ -50,12 +50,6 @@ def share_efficient(architecture: Architecture) -> float:
     return sum(efficient) / len(efficient)
 
 
-def attention_of(architecture: Architecture) -> str | None:
-    """The one attention type of a homogeneous architecture; None where types are mixed."""
-    types = {str(layer.attention) for layer in architecture.layers}
-    return types.pop() if len(types) == 1 else None
-
-
 def layer_line(layer: Layer) -> str:
     """One layer in a few words: `cosformer 4 x 16, ffn 128`."""
     kind = "ffn" if str(layer.ffn) == "mlp" else f"ffn {layer.ffn}"

@@ -8,10 +8,11 @@ from typing import Any
 
 from nas.errors import NothingFeasible, SpecError
 from nas.report.evidence import NOT_COMPARABLE, NOT_RESOLVED, Comparison, Summary, plain
-from nas.report.summary import compare_at_equal_n, summarize
+from nas.report.summary import compare_at_equal_n, summarize, values_of
 from nas.report.table import coverage, noise
 from nas.run.workspace import supernet_name
-from nas.search.pareto import ideal_point, reference_point, scored
+from nas.search.controls import Extent
+from nas.search.pareto import scored
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 
@@ -85,22 +86,17 @@ def compare_fronts(
             raise NothingFeasible(f"search {side.name} has no scored trial to compare")
     summaries = [summarize(*side) for side in (first, second)]
     both = [trial for pool in pools for trial in pool]
-    corner = reference_point(both, spec.parsed_objectives)
-    best = ideal_point(both, spec.parsed_objectives)
+    extent = Extent.of(spec, both)
     resolved = all(summary.resolution.resolved for summary in summaries)
-    comparison = compare_at_equal_n(
-        "second", (spec, pools[0]), (other, pools[1]), corner, best, resolved
-    )
+    comparison = compare_at_equal_n("second", (spec, pools[0]), (other, pools[1]), extent, resolved)
     differences = _differences(spec, other)
     if ONE_SCALE & set(differences):
         comparison = replace(comparison, verdict=NOT_COMPARABLE)
-    signs = [1 if m.direction == "minimize" else -1 for m in summaries[0].objectives]
-    names = spec.objectives
     return FrontComparison(
         summaries[0],
         summaries[1],
-        {name: sign * at for name, sign, at in zip(names, signs, corner, strict=True)},
-        {name: sign * at for name, sign, at in zip(names, signs, best, strict=True)},
+        values_of(spec.parsed_objectives, extent.reference),
+        values_of(spec.parsed_objectives, extent.ideal),
         comparison,
         differences,
     )

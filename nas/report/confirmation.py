@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from nas import catalog
 from nas.cost.analytic import FLOPS
-from nas.report.architecture import attention_of
 from nas.report.evidence import (
     MIXING_WINS,
     NOT_RESOLVED,
@@ -77,7 +76,7 @@ def _member(
 ) -> MemberConfirmation:
     architecture = next(iter(runs.values())).architecture
     flops = FLOPS.of(architecture, spec.task_shape)
-    own = attention_of(architecture)
+    own = architecture.single_attention
     contrasts = tuple(
         _contrast(spec, names, attention, runs, rival, own)
         for attention, rival in rivals.items()

@@ -8,8 +8,9 @@ from typing import Any
 
 from nas.report.architecture import Look, layer_line, looks, outline, share_efficient
 from nas.report.evidence import Summary
-from nas.report.summary import control_pools, is_rival, keeps_constraints
+from nas.report.summary import keeps_constraints
 from nas.report.table import PREFIXED, quantity
+from nas.search.controls import control_pools
 from nas.search.objective import Metric
 from nas.search.pareto import front_of, scored
 from nas.search.spec import SearchSpec
@@ -130,7 +131,7 @@ def _controls(
             found.append((f"all {attention}", pool, _open(known[attention], 9)))
     rivals: dict[str, list[Trial]] = {}
     for trial in shown:
-        if is_rival(trial):
+        if trial.role == "matched":
             rivals.setdefault(str(Standing.of(trial).attention), []).append(trial)
     for attention, pool in rivals.items():
         if attention in known:

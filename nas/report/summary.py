@@ -12,7 +12,7 @@ import numpy as np
 
 from nas import catalog
 from nas.cost.analytic import FLOPS, PARAMS
-from nas.report.architecture import attention_names, attention_of, share_efficient
+from nas.report.architecture import attention_names, share_efficient
 from nas.report.confirmation import confirmation
 from nas.report.evidence import (
     EXPLORATORY,
@@ -28,14 +28,12 @@ from nas.report.evidence import (
     Verdict,
 )
 from nas.report.statistics import standard_deviation
+from nas.search.controls import Extent, control_pools, equal_n, judged
 from nas.search.objective import Metric, Objective
 from nas.search.pareto import (
     ParetoFront,
     front_of,
-    hypervolume_at,
-    ideal_point,
     losses_of,
-    reference_point,
     scored,
 )
 from nas.search.rank_correlation import kendall_tau
@@ -58,7 +56,7 @@ def summarize(
     objectives = spec.parsed_objectives
     primary = spec.primary.metric
     pools = control_pools(trials)
-    judged = [t for t in trials if t.role != "confirmed" and not is_rival(t)]
+    held = judged(trials)
     front = front_of(spec, trials)
     learnt = _learnt(spec, trials)
     resolution = _resolution(primary, pools.get("random", []))
@@ -69,20 +67,22 @@ def summarize(
     )
     reference = ideal = None
     comparisons: tuple[Comparison, ...] = ()
-    if scored(judged):
-        corner, best = reference_point(judged, objectives), ideal_point(judged, objectives)
-        reference, ideal = _values(objectives, corner), _values(objectives, best)
+    if scored(held):
+        extent = Extent.of(spec, held)
+        reference, ideal = (
+            values_of(objectives, corner) for corner in (extent.reference, extent.ideal)
+        )
         searched = [trial for trial in trials if trial.role == "search"]
         comparisons = tuple(
             compare_at_equal_n(
-                name, (spec, searched), (spec, pool), corner, best, bool(resolution.resolved)
+                name, (spec, searched), (spec, pool), extent, bool(resolution.resolved)
             )
             for name, pool in pools.items()
             if scored(pool) and scored(searched)
         )
         if later_constraints:
             comparisons = tuple(replace(each, verdict=EXPLORATORY) for each in comparisons)
-    dominators = _dominators(spec, front, judged)
+    dominators = _dominators(spec, front, held)
     return Summary(
         name=spec.name,
         space=spec.search_space.name,
@@ -123,30 +123,6 @@ def keeps_constraints(spec: SearchSpec, trial: Trial) -> bool:
     return all(each.violation(trial.metrics) == 0 for each in spec.parsed_constraints)
 
 
-def is_rival(trial: Trial) -> bool:
-    """Whether a homogeneous network was drawn at one member's FLOPs to confirm it.
-
-    Rivals crowd where the front is, so they are no control of a hypervolume; without them the
-    comparisons are the same before and after a confirmation.
-    """
-    return trial.role == "matched"
-
-
-def control_pools(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
-    """The controls by name: `random`, `homogeneous softmax`, ..., and all homogeneous together."""
-    pools: dict[str, list[Trial]] = {}
-    for trial in sorted(trials, key=_in_record):
-        if trial.role == "random":
-            pools.setdefault("random", []).append(trial)
-        elif trial.role == "homogeneous":
-            attention = attention_of(trial.architecture) or trial.label
-            pools.setdefault(f"homogeneous {attention}", []).append(trial)
-    homogeneous = [trial for name, pool in pools.items() if name != "random" for trial in pool]
-    if len(pools) - ("random" in pools) > 1:
-        pools["homogeneous, all types"] = homogeneous
-    return pools
-
-
 Side = tuple[SearchSpec, Sequence[Trial]]
 """Trials with the request whose objectives and constraints they are judged by."""
 
@@ -155,31 +131,18 @@ def compare_at_equal_n(
     control: str,
     search: Side,
     other: Side,
-    reference: Sequence[float],
-    ideal: Sequence[float],
+    extent: Extent,
     resolved: bool,
 ) -> Comparison:
     """Hypervolumes of both sides at the smaller number of scored trials; nothing else is fair."""
-
-    def covered(spec: SearchSpec, pool: Sequence[Trial], size: int) -> tuple[float, float]:
-        return hypervolume_at(
-            pool,
-            spec.parsed_objectives,
-            reference,
-            size,
-            constraints=spec.parsed_constraints,
-            ideal=ideal,
-            seed=spec.seed,
-        )
-
-    n = min(len(scored(pool)) for _, pool in (search, other))
+    n = equal_n(search[1], other[1])
     sides, noises = [], []
     for spec, pool in (search, other):
         total = len(scored(pool))
-        mean, deviation = covered(spec, pool, n)
+        mean, deviation = extent.covered(spec, pool, n)
         sides.append(Coverage(mean, deviation if n < total else None, total))
         half = min(n, total // 2)
-        noises.append(covered(spec, pool, half)[1] if half >= 2 else None)
+        noises.append(extent.covered(spec, pool, half)[1] if half >= 2 else None)
     first, second = noises
     noise = None if first is None or second is None else math.hypot(first, second)
     difference = sides[0].mean - sides[1].mean
@@ -189,7 +152,8 @@ def compare_at_equal_n(
     return Comparison(control, n, sides[0], sides[1], difference, noise, verdict)
 
 
-def _values(objectives: Sequence[Objective], losses: Sequence[float]) -> dict[str, float]:
+def values_of(objectives: Sequence[Objective], losses: Sequence[float]) -> dict[str, float]:
+    """Losses of objectives as the metrics' values, by name."""
     return {
         each.metric.name: loss if each.metric.direction == "minimize" else -loss
         for each, loss in zip(objectives, losses, strict=True)
@@ -232,7 +196,7 @@ def _member(
     loss = Objective(primary).loss
     best: dict[str, tuple[Trial, int]] = {}
     for other in scored(trials):
-        attention = attention_of(other.architecture)
+        attention = other.architecture.single_attention
         if other.role not in ("homogeneous", "matched") or attention is None:
             continue
         if not keeps_constraints(spec, other):

@@ -87,6 +87,12 @@ class Architecture:
         return len(self.layers)
 
     @property
+    def single_attention(self) -> str | None:
+        """The one attention type of a homogeneous architecture; None where types are mixed."""
+        types = {str(layer.attention) for layer in self.layers}
+        return types.pop() if len(types) == 1 else None
+
+    @property
     def class_tokens(self) -> int:
         """How many class tokens stand before the patches: 0 or 1."""
         return int(self.pooling != "mean")

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from nas.cost.analytic import FLOPS, PARAMS
-from nas.report.architecture import attention_of
 from nas.report.evidence import Comparison, Summary
 from nas.report.summary import summarize
 from nas.report.table import hypervolumes, table
@@ -167,7 +166,7 @@ def test_whole_pools_have_the_brute_force_hypervolume(
     softmax = [
         point(each)
         for each in scored(trials, "homogeneous")
-        if attention_of(each.architecture) == "softmax"
+        if each.architecture.single_attention == "softmax"
     ]
     mean = against(summary, "homogeneous softmax").other.mean
     assert mean == pytest.approx(area(softmax, summary), abs=1e-12)
@@ -283,7 +282,7 @@ def test_matched_controls_are_the_best_at_no_more_flops(
             values = [
                 each.metrics["cross_entropy"]
                 for each in pool
-                if attention_of(each.architecture) == attention
+                if each.architecture.single_attention == attention
                 and FLOPS.of(each.architecture, SHAPE) <= member.flops
             ]
             given = [each.value for each in member.matched if each.attention == attention]
