@@ -69,9 +69,8 @@ def summarize(
     comparisons: tuple[Comparison, ...] = ()
     if scored(held):
         extent = Extent.of(spec, held)
-        reference, ideal = (
-            values_of(objectives, corner) for corner in (extent.reference, extent.ideal)
-        )
+        reference = values_of(objectives, extent.reference)
+        ideal = values_of(objectives, extent.ideal)
         searched = [trial for trial in trials if trial.role == "search"]
         comparisons = tuple(
             compare_at_equal_n(
@@ -83,6 +82,7 @@ def summarize(
         if later_constraints:
             comparisons = tuple(replace(each, verdict=EXPLORATORY) for each in comparisons)
     dominators = _dominators(spec, front, held)
+    members = zip(front.members, dominators, strict=True)
     return Summary(
         name=spec.name,
         space=spec.search_space.name,
@@ -94,10 +94,7 @@ def summarize(
         further=_further(spec, front),
         attentions=attentions,
         counts=tuple(_count(spec, role, trials) for role in ROLES),
-        front=tuple(
-            _member(spec, primary, trial, trials, names)
-            for trial, names in zip(front.members, dominators, strict=True)
-        ),
+        front=tuple(_member(spec, primary, trial, trials, names) for trial, names in members),
         dominated_by_controls=sum(map(bool, dominators)),
         reference=reference,
         ideal=ideal,

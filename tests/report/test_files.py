@@ -335,8 +335,9 @@ def test_more_objectives_draw_no_staircase() -> None:
     spec = request(objectives=("cross_entropy", "flops", "params"))
     trials = full(spec)
     made = figure(spec, summarize(spec, trials), trials)
-    assert made.data[-1].mode == "markers"
-    assert "params" in made.data[-1].hovertext[0]
+    points, key = made.data[-2:]
+    assert points.mode == key.mode == "markers"
+    assert "params" in points.hovertext[0]
 
 
 def test_tables_are_rectangular() -> None:
