@@ -91,6 +91,9 @@ def measured(names: Iterable[str], candidate: Candidate) -> dict[str, Figure]:
         model: CostModel = catalog.COSTS.load(name)
         try:
             found[name] = model.figure(candidate)
+        except ModuleNotFoundError:
+            # An engine that is not installed is no fault of the machine's.
+            raise
         except Exception as error:
             raise MachineUnavailable(
                 f"{name} cannot be measured here under {candidate.workload}: "

@@ -62,8 +62,8 @@ def _scored(summary: Summary) -> list[str]:
         summary.count("random").succeeded or summary.count("homogeneous").succeeded
     ):
         said.append(
-            f"{summary.dominated_by_controls} of {len(summary.front)} front members are dominated "
-            "by a control."
+            f"{summary.dominated_by_controls} of {_count(len(summary.front), 'front member')} "
+            f"{'is' if summary.dominated_by_controls == 1 else 'are'} dominated by a control."
         )
     return said
 

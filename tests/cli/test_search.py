@@ -23,6 +23,8 @@ from tests.cli.terminal import DEMO, SMALL, nas, rows, written
 KILLED = """
 import os, signal
 from contextlib import nullcontext
+# Who runs the tests in the background has SIGINT ignored, and so would this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from nas.cli import main, progress
 from nas.run import running
 running.Projector = lambda *_: nullcontext()

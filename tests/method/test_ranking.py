@@ -1,6 +1,5 @@
 """Do slices of a supernet rank networks as these rank when they are trained alone?"""
 
-import json
 import math
 import random
 from fractions import Fraction
@@ -9,7 +8,7 @@ import pytest
 
 from nas.run.evaluate import Evaluator, Setup
 from nas.search.rank_correlation import kendall_tau
-from nas.search.trial import Proposal
+from nas.search.trial import Proposal, Standing
 
 NETWORKS = 12
 
@@ -40,7 +39,7 @@ def test_slices_rank_networks_trained_alone_better_than_chance(setup: Setup) -> 
     networks = list(dict.fromkeys(space.sample(rng) for _ in range(2 * NETWORKS)))[:NETWORKS]
     sliced = [evaluator(Proposal("search", i, each)) for i, each in enumerate(networks)]
     alone = [
-        evaluator(Proposal("confirmed", i, each, json.dumps({"seed": 0})))
+        evaluator(Proposal("confirmed", i, each, Standing(each.id, None, 0).label()))
         for i, each in enumerate(networks)
     ]
     losses = [[each.metrics["cross_entropy"] for each in found] for found in (sliced, alone)]
