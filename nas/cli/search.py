@@ -64,6 +64,10 @@ def search(
         return
     request = load_spec(spec or Path(), dict(map(parse_change, change or [])))
     if dry_run:
+        if warm_start is not None:
+            from nas.report.result import earlier_search
+
+            earlier_search(warm_start, home)
         _check(request, as_json, home)
         return
     from nas.report.result import begin

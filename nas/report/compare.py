@@ -16,9 +16,6 @@ from nas.search.pareto import scored
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 
-# Without these in common, two searches' scores are not on one scale.
-ONE_SCALE = {"supernet", "evaluation", "latency workload"}
-
 
 @dataclass(frozen=True)
 class FrontComparison:
@@ -90,7 +87,7 @@ def compare_fronts(
     resolved = all(summary.resolution.resolved for summary in summaries)
     comparison = compare_at_equal_n("second", (spec, pools[0]), (other, pools[1]), extent, resolved)
     differences = _differences(spec, other)
-    if ONE_SCALE & set(differences):
+    if not _one_scale(spec, other):
         comparison = replace(comparison, verdict=NOT_COMPARABLE)
     return FrontComparison(
         summaries[0],
@@ -99,6 +96,16 @@ def compare_fronts(
         values_of(spec.parsed_objectives, extent.ideal),
         comparison,
         differences,
+    )
+
+
+def _one_scale(first: SearchSpec, second: SearchSpec) -> bool:
+    """Whether the objectives' values of both mean the same: one supernet, images and workload."""
+    timed = set(first.objectives) & set(first.measured_costs)
+    return (
+        supernet_name(first) == supernet_name(second)
+        and first.evaluation == second.evaluation
+        and (not timed or first.latency == second.latency)
     )
 
 

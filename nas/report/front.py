@@ -8,7 +8,6 @@ from typing import Any
 
 from nas.report.architecture import Look, layer_line, looks, outline, share_efficient
 from nas.report.evidence import Summary
-from nas.report.summary import keeps_constraints
 from nas.report.table import PREFIXED, quantity
 from nas.search.controls import control_pools
 from nas.search.objective import Metric
@@ -76,9 +75,9 @@ def figure(spec: SearchSpec, summary: Summary, trials: Sequence[Trial]) -> Any:
     for name, held, marker in _controls(shown, known):
         add(name, held, marker)
     searched = [trial for trial in shown if trial.role == "search"]
-    broken = [trial for trial in searched if not keeps_constraints(spec, trial)]
+    broken = [trial for trial in searched if not spec.keeps_constraints(trial.metrics)]
     add("search, breaks a constraint", broken, {"symbol": "circle-open", "color": FAINT, "size": 6})
-    kept = [trial for trial in searched if keeps_constraints(spec, trial)]
+    kept = [trial for trial in searched if spec.keeps_constraints(trial.metrics)]
     thin, thick = {"color": FAINT, "width": 0.8}, {"color": INK, "width": 2}
     add_coloured("search", kept, {"size": 8, "line": thin, "showscale": True, "colorbar": SCALE})
     front = sorted(front_of(spec, trials).members, key=lambda t: _loss(horizontal, t))

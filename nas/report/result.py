@@ -183,6 +183,13 @@ def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
     return SearchResult(record.id, record.state, spec, trials, files, place, facts)
 
 
+def earlier_search(warm_start: str, home: str | Path | None = None) -> str:
+    """The id of a search to begin with; raises what `find_search` and `check_installed` raise."""
+    earlier = find_search(warm_start, home)
+    check_installed(earlier, architectures_alone=True)
+    return earlier.id
+
+
 def begin(
     spec: SearchSpec, *, home: str | Path | None = None, warm_start: str | None = None
 ) -> SearchRecord:
@@ -195,9 +202,7 @@ def begin(
     place = workspace(home)
     preflight(spec, place.data_root)
     if warm_start is not None:
-        earlier = find_search(warm_start, home)
-        check_installed(earlier, architectures_alone=True)
-        warm_start = earlier.id
+        warm_start = earlier_search(warm_start, home)
     return submit(spec, place, warm_start=warm_start)
 
 

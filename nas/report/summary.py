@@ -115,11 +115,6 @@ def _learnt(spec: SearchSpec, trials: Sequence[Trial]) -> bool | None:
     return statistics.median(losses) < spec.primary.loss(guess)
 
 
-def keeps_constraints(spec: SearchSpec, trial: Trial) -> bool:
-    """Whether a scored trial keeps every constraint of the request."""
-    return all(each.violation(trial.metrics) == 0 for each in spec.parsed_constraints)
-
-
 Side = tuple[SearchSpec, Sequence[Trial]]
 """Trials with the request whose objectives and constraints they are judged by."""
 
@@ -168,7 +163,7 @@ def _count(spec: SearchSpec, role: str, trials: Sequence[Trial]) -> Count:
         states["succeeded"],
         states["infeasible"],
         states["failed"],
-        sum(not keeps_constraints(spec, trial) for trial in judged),
+        sum(not spec.keeps_constraints(trial.metrics) for trial in judged),
         dict(reasons.most_common()),
     )
 
@@ -196,7 +191,7 @@ def _member(
         attention = other.architecture.single_attention
         if other.role not in ("homogeneous", "matched") or attention is None:
             continue
-        if not keeps_constraints(spec, other):
+        if not spec.keeps_constraints(other.metrics):
             continue
         cost = FLOPS.of(other.architecture, spec.task_shape)
         held = best.get(attention)
@@ -224,7 +219,7 @@ def _dominators(
     controls = [
         trial
         for trial in sorted(scored(judged), key=_in_record)
-        if trial.role != "search" and keeps_constraints(spec, trial)
+        if trial.role != "search" and spec.keeps_constraints(trial.metrics)
     ]
     theirs = losses_of(controls, spec.parsed_objectives)
     found = []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from nas.cost.analytic import FLOPS
 from nas.errors import NothingFeasible, SearchStateError
 from nas.operators.declaration import Choice
+from nas.run.evaluate import load_data
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, holding
 from nas.run.search import Reporter, write_report
@@ -21,6 +22,7 @@ from nas.space.architecture import Architecture
 from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
+from nas.train.checkpoint import read_state
 from nas.train.supernet import supernet_file
 
 Pair = tuple[Trial, Architecture, str | None]
@@ -59,18 +61,19 @@ def confirm(
 
 
 def _check_supernet(running: Running) -> None:
-    """Raises where the supernet is gone, or learnt from other images than are there now.
-
-    A worker finds out, as in a search that takes up a finished supernet: it has the data.
-    """
+    """Raises where the supernet is gone, unfinished, or learnt from other images than these."""
     file = supernet_file(running.setup.supernet)
     if not file.exists():
         raise SearchStateError(
             f"search {running.id}: its supernet {file} is gone, so no rival can be scored; put it "
             "back (MLflow has a copy, supernet.safetensors), or run the request as a new search"
         )
-    for _ in running.executor.train(running.setup):
-        pass
+    images = load_data(running.spec, running.place.data_root).digest
+    if not read_state(file, {"data digest": images}).complete:
+        raise SearchStateError(
+            f"search {running.id}: its supernet {file} is trained to a part only; put the finished "
+            "one back (MLflow has a copy, supernet.safetensors), or run the request as a new search"
+        )
 
 
 def _charge_only(running: Running, phase: str) -> None:

@@ -23,6 +23,11 @@ class Executor(Protocol):
 
     def __init__(self, spec: ExecutorSpec) -> None: ...
 
+    @property
+    def processes(self) -> int:
+        """How many workers evaluate at a time."""
+        ...
+
     def elsewhere(self) -> str:
         """Where its workers are when not on this machine, in words; empty when they are here.
 
@@ -51,6 +56,10 @@ class LocalExecutor:
 
     def __init__(self, spec: ExecutorSpec) -> None:
         self.spec = spec
+
+    @property
+    def processes(self) -> int:
+        return 1
 
     def elsewhere(self) -> str:
         return ""

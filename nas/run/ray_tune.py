@@ -138,6 +138,10 @@ class RayExecutor:
         self.spec = spec
         self.started = False
 
+    @property
+    def processes(self) -> int:
+        return self.spec.workers
+
     def elsewhere(self) -> str:
         if ray.is_initialized():
             return "the Ray cluster that this process is in"
@@ -172,7 +176,7 @@ class RayExecutor:
         spec = self.spec
         return {
             "num_cpus": max(spec.cores * spec.workers, spec.cores_for_training),
-            "num_gpus": math.ceil(spec.gpus * spec.workers),
+            "num_gpus": spec.gpus_for(spec.workers),
             "include_dashboard": False,
         }
 

@@ -50,9 +50,9 @@ class Workspace:
 
 
 def supernet_name(spec: SearchSpec) -> str:
-    """The same for two requests exactly where they ask for the same weights.
+    """The same for two requests where they ask for the same weights.
 
-    A time budget may cut a training short, so that it is not that of another budget.
+    A time budget, told to six digits, may cut a training short, so that it is not that of another.
     """
     hours = spec.budget.hours(spec.executor.training_devices)
     return spec.supernet_digest if hours is None else f"{spec.supernet_digest}-{hours:g}h"

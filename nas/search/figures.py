@@ -12,16 +12,18 @@ from nas.search.trial import Trial
 
 
 def figures(spec: SearchSpec, trials: Sequence[Trial]) -> dict[str, float]:
-    """`trials/ROLE`, `front_size` and `best/METRIC`: the task's primary metric of a searched trial.
+    """`trials/ROLE`, `front_size` and `best/METRIC`: the best that the search found.
 
-    What is not there yet has no figure.
+    METRIC is the task's primary one; a trial that breaks a constraint is none that was found. What
+    is not there yet has no figure.
     """
     found = {f"trials/{role}": float(n) for role, n in Counter(t.role for t in trials).items()}
     searched = scored(trial for trial in trials if trial.role == "search")
     if searched:
-        name, loss = spec.primary.metric.name, spec.primary.loss
-        found[f"best/{name}"] = min(searched, key=lambda t: loss(t.metrics)).metrics[name]
         found["front_size"] = float(len(front_of(spec, trials).members))
+    if kept := [trial.metrics for trial in searched if spec.keeps_constraints(trial.metrics)]:
+        name, loss = spec.primary.metric.name, spec.primary.loss
+        found[f"best/{name}"] = min(kept, key=loss)[name]
     return found
 
 

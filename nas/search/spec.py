@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +117,13 @@ class ExecutorSpec(Section):
     def cores_for_training(self) -> int:
         """Cores, and torch threads, of the worker that trains the supernet."""
         return self.training_cores or self.workers * self.cores
+
+    def gpus_for(self, workers: int) -> int:
+        """Whole GPUs for so many workers at a time: a share of one GPU never spans two."""
+        if 0 < self.gpus <= 1:
+            # A hair of slack: ten tenths are one.
+            return math.ceil(workers / math.floor(1 / self.gpus + 1e-9))
+        return math.ceil(self.gpus * workers)
 
     @property
     def training_devices(self) -> int:
@@ -277,6 +285,10 @@ class SearchSpec(Section):
         return tuple(
             Constraint.parse(text, f"constraints.{i}") for i, text in enumerate(self.constraints)
         )
+
+    def keeps_constraints(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a scored trial of these metrics keeps every constraint."""
+        return all(each.violation(metrics) == 0 for each in self.parsed_constraints)
 
     def to_json(self) -> dict[str, Any]:
         """The request's JSON form; `load_spec` reads it back to an equal request."""

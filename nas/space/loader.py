@@ -134,7 +134,8 @@ def space_names() -> tuple[str, ...]:
 def load_space(space: str | Path | Mapping[str, Any]) -> SearchSpace:
     """A search space by bare name, file path, or as a mapping of the file's content.
 
-    What has a slash or a suffix, or is a file, is a path where no folder holds it as a name.
+    What has a slash is a path; so is what has a suffix or is a file, where no folder holds it as a
+    name.
 
     Raises `UnknownName` for a name that no folder holds and `SpecError` for anything in a file that
     is unknown, missing or cannot be built, naming the file and the key path.

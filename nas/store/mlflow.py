@@ -27,7 +27,7 @@ _PARAMETERS_A_CALL = 100
 _PAGE = 1000
 _PROBE_SECONDS = 5.0
 _USER = re.compile("//[^/@]*@")
-_NO_NAME = re.compile(r"[^\w/. -]+")
+_NO_NAME = re.compile(r"[^\w/.-]+")
 
 
 def default_tracking_uri(folder: Path) -> str:

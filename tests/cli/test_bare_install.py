@@ -62,7 +62,7 @@ def test_what_needs_no_engine_works(finished: Finished, tmp_path: Path) -> None:
     }
     found = bare(commands)
     unknown = found["valid"].pop("err")
-    assert unknown == ("not checked: the task's data, cores and GPUs (ray is not installed here)\n")
+    assert unknown == ("not checked: the task's data and GPUs (ray is not installed here)\n")
     for name, said in found.items():
         assert (said["code"], said.get("err", "")) == (0, ""), name
         assert said["out"] == nas(*commands[name]).out, name

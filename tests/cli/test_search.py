@@ -23,8 +23,6 @@ from tests.cli.terminal import DEMO, SMALL, nas, rows, written
 KILLED = """
 import os, signal
 from contextlib import nullcontext
-# Who runs the tests in the background has SIGINT ignored, and so would this process.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 from nas.cli import main, progress
 from nas.run import running
 running.Projector = lambda *_: nullcontext()
@@ -130,6 +128,9 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
     changed = nas("search", DEMO, "--dry-run", "--json", "--home", home, "--set", "budget.trials=7")
     assert changed.json["budget"]["trials"] == 7
     assert nas("search", written(tmp_path / "again.json", changed.out), "--dry-run").code == 0
+    unknown = nas("search", DEMO, "--dry-run", "--warm-start", "nonsense", "--home", home)
+    assert unknown.code == 2
+    assert "no search 'nonsense'" in unknown.err
     assert not home.exists()
 
 

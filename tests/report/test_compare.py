@@ -7,6 +7,7 @@ import pytest
 
 from nas.errors import NothingFeasible, SpecError
 from nas.report.compare import compare_fronts
+from nas.report.evidence import NOT_COMPARABLE
 from nas.search.pareto import reference_point
 from nas.search.trial import Trial
 from tests.report.samples import controls, request, searched, trial
@@ -98,6 +99,18 @@ def test_other_workloads_are_named_where_something_is_measured_on_them() -> None
         plain = searched(request(), 30) + controls(request(), 20, 0)
         pool = [with_metrics(each, latency_ms=1.0) for each in plain]
         assert compare_fronts((one, pool), (two, pool)).differences == named
+
+
+def test_latencies_of_other_workloads_are_not_on_one_scale() -> None:
+    timed = {"objectives": ("cross_entropy", "latency_ms")}
+    one, two = request(**timed), request(**timed, latency={"batch": 256})
+    plain = searched(request(), 30) + controls(request(), 20, 0)
+    fast, slow = (
+        [with_metrics(each, latency_ms=scale * each.metrics["flops"]) for each in plain]
+        for scale in (1e-6, 2e-4)
+    )
+    assert compare_fronts((one, fast), (two, slow)).comparison.verdict == NOT_COMPARABLE
+    assert compare_fronts((one, fast), (one, slow)).comparison.verdict != NOT_COMPARABLE
 
 
 def with_metrics(trial: Trial, **more: float) -> Trial:

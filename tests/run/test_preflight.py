@@ -13,33 +13,29 @@ from tests.run.cases import request
 
 @pytest.fixture(autouse=True)
 def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four cores and one GPU, and no cluster."""
+    """One GPU, and no cluster."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
 
 
 FITTING: list[dict[str, Any]] = [
     {"name": "local"},
-    {"name": "ray", "workers": 2, "cores": 2},
+    # Workers share the cores that there are.
+    {"name": "ray", "workers": 3, "cores": 2, "training_cores": 8},
     {"name": "ray", "workers": 2, "training_cores": 4, "gpus": 0.5},
-    {"name": "local", "cores": 4, "gpus": 1},
+    # One process evaluates, so one GPU is taken.
+    {"name": "local", "workers": 8, "gpus": 1},
 ]
 TOO_MUCH: dict[str, tuple[dict[str, Any], str]] = {
-    "workers": (
-        {"name": "ray", "workers": 3, "cores": 2, "training_cores": 1},
-        r"^executor\.workers and executor\.cores: 3 x 2 given, 4 cores are on this machine; .*RAY_",
-    ),
-    "local workers": ({"name": "local", "workers": 5}, r"5 x 1 given, 4 cores"),
-    "training": (
-        {"name": "ray", "training_cores": 5},
-        r"^executor\.training_cores: 5 given, 4 cores are on this machine; .*RAY_ADDRESS",
-    ),
     "gpus": (
         {"name": "ray", "workers": 2, "gpus": 1},
-        r"^executor\.gpus: 1 for each of 2 workers given, torch sees 1 GPUs on this machine; ",
+        r"^executor\.gpus: 1 given, which takes 2 for workers at a time: 2; torch sees 1 GPUs on .*"
+        "RAY_ADDRESS",
     ),
-    "a share of a gpu": ({"name": "local", "workers": 3, "gpus": 0.5}, r"0\.5 for each of 3"),
+    "more than one": ({"name": "local", "gpus": 2}, "2 given, which takes 2 for workers"),
+    "shares": ({"name": "ray", "workers": 3, "gpus": 0.5}, r"0\.5 given, which takes 2 for"),
+    # Two of these fit on no GPU together, though they make less than two GPUs.
+    "large shares": ({"name": "ray", "workers": 2, "gpus": 0.6}, r"0\.6 given, which takes 2 for"),
 }
 
 
@@ -75,7 +71,7 @@ def test_of_a_cluster_only_whether_it_answers_is_known(
         address = f"127.0.0.1:{listening.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
         unknown = preflight(spec, tmp_path)
-    assert unknown == f"the task's data, cores and GPUs (they are those of RAY_ADDRESS={address})"
+    assert unknown == f"the task's data and GPUs (they are those of RAY_ADDRESS={address})"
     with pytest.raises(MachineUnavailable, match=f"RAY_ADDRESS={address}: no Ray cluster"):
         preflight(spec, tmp_path)
     # One process is no cluster, whatever the variable says.

@@ -36,14 +36,16 @@ def test_how_far_a_search_has_come() -> None:
     assert figures(SPEC, []) == {}
 
 
-def test_the_best_is_of_the_tasks_own_metric_whatever_the_objectives() -> None:
+def test_the_best_is_by_the_tasks_own_metric_and_keeps_the_constraints() -> None:
     spec = request(objectives=["flops", "accuracy"], constraints=["params <= 50000"])
     trials = [
         made(0, Measurement.of({"cross_entropy": 2, "flops": 1, "accuracy": 0.9, "params": 49e3})),
         made(1, Measurement.of({"cross_entropy": 1, "flops": 2, "accuracy": 0.1, "params": 51e3})),
     ]
     found = figures(spec, trials)
-    assert (found["best/cross_entropy"], found["front_size"]) == (1, 1)
+    assert (found["best/cross_entropy"], found["front_size"]) == (2, 1)
+    none = figures(spec, trials[1:])
+    assert none == {"trials/search": 1, "front_size": 0}
 
 
 @pytest.mark.parametrize("count", [30, 5])

@@ -250,6 +250,8 @@ class TestLookup:
             with pytest.raises(SpecError, match=f"^{path}: cannot be read") as raised:
                 load_space(path)
             assert not isinstance(raised.value, UnknownName)
+        with pytest.raises(SpecError, match=r"^digits_tiny: cannot be read"):
+            load_space("./digits_tiny")
         Path("README.md").write_text("# Not a space\n")
         with pytest.raises(SpecError, match=r"^README\.md: a mapping with name, depth"):
             load_space("README.md")
