@@ -14,7 +14,7 @@ from nas import catalog
 from nas.cost.cost import exact_costs
 from nas.cost.machine import machine
 from nas.run.evaluate import Evaluator, Setup, train
-from nas.search.trial import Proposal
+from nas.search.trial import Proposal, Standing
 from nas.task.task import ImageData
 from nas.train.standalone import load_standalone
 from nas.train.supernet import load_supernet
@@ -143,7 +143,7 @@ def test_latency_is_measured_where_it_is_asked_for(setup: Setup, evaluator: Eval
 
 
 def test_a_network_trained_alone(setup: Setup, evaluator: Evaluator, data: ImageData) -> None:
-    label = json.dumps({"kind": "member", "attention": "", "for": SMALLEST.id, "seed": 1})
+    label = Standing(SMALLEST.id, None, 1).label()
     found = evaluator(Proposal("confirmed", 0, SMALLEST, label))
     assert found.state == "succeeded", found.reason
     network = load_standalone(SMALLEST, SPEC, seed=1, folder=setup.standalone, device="cpu")
@@ -163,6 +163,7 @@ def test_training_that_diverges_is_infeasible(setup: Setup, tmp_path: Path) -> N
     recipe = {"steps": 20, "batch_size": 16, "warmup_steps": 0, "learning_rate": 1e30}
     spec = request(standalone={**recipe, "precision": "float32"})
     given = replace(setup, spec=json.dumps(spec.to_json()), standalone=tmp_path)
-    found = Evaluator(given)(Proposal("confirmed", 0, SMALLEST, '{"seed": 0}'))
+    label = Standing(SMALLEST.id, None, 0).label()
+    found = Evaluator(given)(Proposal("confirmed", 0, SMALLEST, label))
     assert found.state == "infeasible"
     assert "learning_rate" in found.reason
