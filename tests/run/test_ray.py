@@ -23,7 +23,7 @@ from nas.run.queue import fixed
 from nas.run.ray_tune import RayExecutor
 from nas.run.workspace import Workspace
 from nas.search.spec import ExecutorSpec
-from nas.search.trial import Proposal
+from nas.search.trial import Proposal, Standing
 from nas.store.sql import SqlStore
 from tests.run.cases import RECIPE, facts, request
 from tests.run.conformance import ExecutorConformance, evaluated
@@ -35,7 +35,7 @@ SPACE = SPEC.search_space
 LARGEST, SMALLEST = SPACE.extreme("largest"), SPACE.extreme("smallest")
 # Trained alone it outlasts any test.
 ENDLESS = {**RECIPE, "steps": 10_000_000, "checkpoint_every": 5}
-SLOW = Proposal("confirmed", 1, SMALLEST, '{"seed": 0}')
+SLOW = Proposal("confirmed", 1, SMALLEST, Standing(SMALLEST.id, None, 0).label())
 
 
 class TestConnecting:
