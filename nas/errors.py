@@ -11,6 +11,14 @@ def headline(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def missing_package(error: ModuleNotFoundError) -> str:
+    """The package that is not installed; raises `error` itself where the module is one of ours."""
+    package = (error.name or "nas").partition(".")[0]
+    if package in ("nas", "nas_kernels", "nas_services"):
+        raise error
+    return package
+
+
 class EtnasError(Exception):
     """Base of every error that etnas raises on purpose; its text is one complete message."""
 

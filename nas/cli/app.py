@@ -23,6 +23,7 @@ from nas.errors import (
     SearchStateError,
     SpecError,
     TrainingDiverged,
+    missing_package,
 )
 
 WRONG_INPUT, NOTHING_FEASIBLE, FAILED, INTERRUPTED = 2, 3, 1, 130
@@ -90,9 +91,7 @@ def run(arguments: Sequence[str]) -> int:
         _fail(error, str(error))
         return _code(error)
     except ModuleNotFoundError as error:
-        package = (error.name or "nas").partition(".")[0]
-        if package in ("nas", "nas_kernels", "nas_services"):
-            raise
+        package = missing_package(error)
         _fail(error, f"this needs {package}, which is not installed: pip install 'etnas[engine]'")
         return WRONG_INPUT
     except BrokenPipeError:

@@ -45,8 +45,8 @@ class FrontComparison:
         if each.verdict == NOT_COMPARABLE:
             return [
                 f"Not comparable: the searches differ in {', '.join(self.differences)}, and scores "
-                "of different supernets or images are not on one scale; only stand-alone training "
-                "decides.",
+                "of other supernets, images or workloads are not on one scale; only stand-alone "
+                "training decides.",
                 f"For information: {facts}.",
             ]
         said = [f"{self._verdict()}: {facts}; noise {noise(each)}."]

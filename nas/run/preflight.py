@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas import catalog
-from nas.errors import SpecError
+from nas.errors import SpecError, missing_package
 from nas.search.spec import ExecutorSpec, SearchSpec
 from nas.task.task import Task, scored_on
 
 if TYPE_CHECKING:
     from nas.run.executor import Executor
-
-_OURS = ("nas", "nas_kernels", "nas_services")
 
 
 def preflight(spec: SearchSpec, data_root: Path) -> str:
@@ -33,10 +31,7 @@ def preflight(spec: SearchSpec, data_root: Path) -> str:
     try:
         executor: Executor = catalog.EXECUTORS.load(spec.executor.name)(spec.executor)
     except ModuleNotFoundError as error:
-        package = (error.name or "nas").partition(".")[0]
-        if package in _OURS:
-            raise
-        return f"{unknown} ({package} is not installed here)"
+        return f"{unknown} ({missing_package(error)} is not installed here)"
     if place := executor.elsewhere():
         return f"{unknown} (they are those of {place})"
     if spec.executor.gpus > 0:

@@ -125,6 +125,9 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
     said = nas("search", DEMO, "--dry-run", "--home", home)
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("valid: digits-demo, space digits_tiny of ")
+    # More workers than cores make a run slower and stop none.
+    crowded = nas("search", DEMO, "--dry-run", "--home", home, "--set", "executor.workers=64")
+    assert crowded.code == 0
     changed = nas("search", DEMO, "--dry-run", "--json", "--home", home, "--set", "budget.trials=7")
     assert changed.json["budget"]["trials"] == 7
     assert nas("search", written(tmp_path / "again.json", changed.out), "--dry-run").code == 0
