@@ -28,13 +28,24 @@ class Paired:
 
 
 def compare(
-    a: Callable[[int], object], b: Callable[[int], object], pairs: int, warm_up: int = WARM_UP
+    a: Callable[[int], object],
+    b: Callable[[int], object],
+    pairs: int,
+    warm_up: int = WARM_UP,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Paired:
     """Times a(i), b(i) for i = 0, 1, ... in one process; the first `warm_up` pairs do not count.
 
-    Each must have finished its work on the device when it returns.
+    Each must have finished its work on the device when it returns. `clock` gives seconds: those of
+    the wall, or with `time.process_time` those that this process computed.
     """
-    times = [(_seconds(a, number), _seconds(b, number)) for number in range(warm_up + pairs)]
+
+    def seconds(call: Callable[[int], object], number: int) -> float:
+        start = clock()
+        call(number)
+        return clock() - start
+
+    times = [(seconds(a, number), seconds(b, number)) for number in range(warm_up + pairs)]
     kept = times[warm_up:]
     ratios = [one / other for one, other in kept]
     lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
@@ -46,9 +57,3 @@ def compare(
         lower,
         upper,
     )
-
-
-def _seconds(call: Callable[[int], object], number: int) -> float:
-    start = time.perf_counter()
-    call(number)
-    return time.perf_counter() - start

@@ -1,12 +1,16 @@
-"""What is linear attention? The definition, as a weighted mean over all pairs of tokens."""
+"""What is linear attention? The definition: query by query, a weighted mean over the keys seen."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-FeatureMap = Literal["relu", "elu1"]
+FeatureMap = Literal["relu", "elu1", "identity"]
+FEATURE_MAPS: tuple[FeatureMap, ...] = get_args(FeatureMap)
+Weight = Callable[[int, int, Tensor], Tensor]
+"""Of the batch row, the query's position and the keys' positions (n,): a weight a key, (n,)."""
 
 
 def linear_attention(
@@ -14,26 +18,39 @@ def linear_attention(
     k: Tensor,
     v: Tensor,
     *,
-    feature_map: FeatureMap = "elu1",
-    lengths: Tensor | None = None,
+    feature_map: FeatureMap = "relu",
+    causal: bool = False,
+    query_lengths: Tensor | None = None,
+    key_lengths: Tensor | None = None,
     eps: float = 1e-6,
+    weight: Weight | None = None,
 ) -> Tensor:
-    """o_i = sum_j s_ij v_j / max(sum_j s_ij, eps), s_ij = phi(q_i) . phi(k_j), j < length.
+    """o_i = sum_j s_ij v_j / max(sum_j s_ij, eps), s_ij = phi(q_i) . phi(k_j) weight(i, j).
 
-    q (B, H, N, K), k (B, H, S, K), v (B, H, S, V), lengths (B,) -> (B, H, N, V) in fp32 (fp64 for
-    fp64 inputs). phi is relu, or elu + 1 (Katharopoulos et al. 2020, arXiv:2006.16236, eq. 7).
+    j runs over the true keys, with causal over those up to i. Padded queries are zero. Shapes as in
+    operator.py; the result is fp32 (fp64 for fp64 inputs).
     """
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     rows = []
     for b in range(q.shape[0]):
-        keys = k.shape[2] if lengths is None else int(lengths[b])
-        scores = phi(q[b], feature_map) @ phi(k[b, :, :keys], feature_map).transpose(-1, -2)
-        total = scores.sum(dim=-1, keepdim=True)
-        rows.append(scores @ v[b, :, :keys] / total.clamp(min=eps))
+        queries = q.shape[2] if query_lengths is None else int(query_lengths[b])
+        keys = k.shape[2] if key_lengths is None else int(key_lengths[b])
+        outputs = []
+        for i in range(queries):
+            seen = min(keys, i + 1) if causal else keys
+            scores = (phi(q[b, :, i, None], feature_map) * phi(k[b, :, :seen], feature_map)).sum(-1)
+            if weight is not None:
+                scores = scores * weight(b, i, torch.arange(seen, dtype=dtype, device=q.device))
+            total = scores.sum(-1, keepdim=True).clamp(min=eps)
+            outputs.append((scores[..., None] * v[b, :, :seen]).sum(-2) / total)
+        padding = q.new_zeros(q.shape[1], q.shape[2] - queries, v.shape[3])
+        rows.append(torch.cat([*(each[:, None] for each in outputs), padding], dim=1))
     return torch.stack(rows)
 
 
 def phi(x: Tensor, feature_map: FeatureMap) -> Tensor:
-    """The feature map, element by element."""
-    return functional.relu(x) if feature_map == "relu" else functional.elu(x) + 1
+    """relu(x), elu(x) + 1, or x itself."""
+    if feature_map == "relu":
+        return x.relu()
+    return functional.elu(x) + 1 if feature_map == "elu1" else x

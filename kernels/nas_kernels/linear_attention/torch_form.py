@@ -1,15 +1,21 @@
-"""How is linear attention done fast? As two batched products whose cost is linear in the tokens."""
+"""How is linear attention done by plain operators of torch? The CPU's form, and what is exported.
 
+Legend: B batch, H heads, T queries, S keys, K key width, V value width, R feature width, C chunk.
+"""
+
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_kernels.linear_attention.reference import FeatureMap
-from nas_kernels.shapes import check_inputs, padding_of, sum_dtype
+from nas_kernels.arguments import padding_of, sum_dtype
+from nas_kernels.linear_attention.reference import FeatureMap, phi
+
+CHUNK = 64
+"""Tokens in whose square the causal form computes scores; between chunks it carries a state."""
 
 
 def linear_attention(
@@ -17,71 +23,83 @@ def linear_attention(
     k: Tensor,
     v: Tensor,
     *,
-    feature_map: FeatureMap = "elu1",
-    lengths: Tensor | None = None,
-    eps: float = 1e-6,
-) -> Tensor:
-    """Bidirectional linear attention (Katharopoulos et al. 2020, arXiv:2006.16236).
-
-    o_i = phi(q_i) [sum_j phi(k_j)^T v_j] / max(phi(q_i) . sum_j phi(k_j), eps), phi = relu or
-    elu + 1, j over the true keys. No 1/sqrt(K): a scale of the scores cancels.
-
-    Args:
-        q: (B, H, N, K).
-        k: (B, H, S, K).
-        v: (B, H, S, V).
-        feature_map: "relu" or "elu1".
-        lengths: (B,) true number of keys of each batch row, the rest is padding at the end and may
-            hold anything; None means S. Finite queries give finite rows, padding or not.
-        eps: lower bound of the normaliser.
-
-    Returns:
-        (B, H, N, V) in the inputs' dtype, summed in fp32 (fp64 for fp64), also under autocast.
-
-    Raises:
-        ValueError: shapes, dtypes or lengths that do not fit, or an unknown feature_map.
-    """
-    check_inputs(q, k, v, lengths)
-    if feature_map not in get_args(FeatureMap):
-        allowed = ", ".join(get_args(FeatureMap))
-        raise ValueError(f"feature_map is {feature_map!r}, expected one of {allowed}")
-    phi = functional.relu if feature_map == "relu" else _elu1
-    return feature_attention(q, k, v, phi, lengths=lengths, eps=eps)
-
-
-def feature_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    phi: Callable[[Tensor], Tensor],
-    *,
-    lengths: Tensor | None,
+    feature_map: FeatureMap,
+    norm: Tensor | None,
+    causal: bool,
+    query_lengths: Tensor | None,
+    key_lengths: Tensor | None,
     eps: float,
 ) -> Tensor:
-    """Linear attention with any non-negative feature map; the inputs are taken as checked.
-
-    phi maps (B, H, T, K), T = N or S, in the dtype of the sums to (B, H, T, R), finite on zeros.
-    """
-    dtype = sum_dtype(q.dtype)
+    """As operator.py says; the inputs are taken as checked. norm is M of each row, or None."""
     with _autocast_off(q.device.type):
-        query, key, value = q.to(dtype), k.to(dtype), v.to(dtype)
-        if lengths is None:
-            features = phi(key)
-        else:
-            padding = padding_of(lengths, k)
-            # Keys too and not features alone: the gradient of phi at NaN is NaN even times zero.
-            features = phi(key.masked_fill(padding, 0)).masked_fill(padding, 0)
-            value = value.masked_fill(padding, 0)
-        # As one more column of the state the normaliser comes out of the product of the queries.
-        normaliser = features.sum(dim=-2)[..., None]
-        state = torch.cat([features.transpose(-1, -2) @ value, normaliser], dim=-1)
-        # split and not slices: its backward is one concatenation instead of two padded copies.
-        weighted, total = torch.split(phi(query) @ state, [v.shape[3], 1], dim=-1)
+        dtype = sum_dtype(q.dtype)
+        features = _features(feature_map, norm, max(q.shape[2], k.shape[2]), dtype)
+        queries = features(_true(q.to(dtype), query_lengths))
+        keys = features(_true(k.to(dtype), key_lengths))
+        # Features too: phi(0) need not be 0.
+        queries, keys = _true(queries, query_lengths), _true(keys, key_lengths)
+        values = _true(v.to(dtype), key_lengths)
+        mixed = _causal if causal else _bidirectional
+        weighted, total = mixed(queries, keys, values)
         return (weighted * total.clamp(min=eps).reciprocal()).to(q.dtype)
 
 
-def _elu1(x: Tensor) -> Tensor:
-    return functional.elu(x) + 1
+def _bidirectional(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    # As one more column of the state the normaliser comes out of the product of the queries.
+    state = torch.cat([keys.transpose(-1, -2) @ values, keys.sum(dim=-2)[..., None]], dim=-1)
+    # split and not slices: its backward is one concatenation instead of two padded copies.
+    weighted, total = torch.split(queries @ state, [values.shape[3], 1], dim=-1)
+    return weighted, total
+
+
+def _causal(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Chunk by chunk: the state of all chunks before, and the scores within one's own."""
+    tokens, columns = queries.shape[2], values.shape[3]
+    # A key behind the last query is seen by none; one that is missing has no features.
+    values = torch.cat([values, values.new_ones(()).expand(*values.shape[:3], 1)], dim=-1)
+    q, k, v = (_chunks(_cut(each, tokens)) for each in (queries, keys, values))
+    states = (k.transpose(-1, -2) @ v).cumsum(dim=2)
+    before = functional.pad(states[:, :, :-1], (0, 0, 0, 0, 1, 0))
+    scores = (q @ k.transpose(-1, -2)).tril()
+    found = (q @ before + scores @ v).flatten(2, 3)[:, :, :tokens]
+    weighted, total = torch.split(found, [columns, 1], dim=-1)
+    return weighted, total
+
+
+def _cut(x: Tensor, tokens: int) -> Tensor:
+    """(B, H, N, R) with `tokens` tokens, those missing zero."""
+    return functional.pad(x, (0, 0, 0, tokens - x.shape[2]))
+
+
+def _chunks(x: Tensor) -> Tensor:
+    """(B, H, N / C, C, R), the last chunk filled up with zeros."""
+    return functional.pad(x, (0, 0, 0, -x.shape[2] % CHUNK)).unflatten(2, (-1, CHUNK))
+
+
+def _features(
+    feature_map: FeatureMap, norm: Tensor | None, longest: int, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    """The map of tokens (B, H, N, K), N up to `longest`, to their features (B, H, N, R)."""
+    if norm is None:
+        return lambda x: phi(x, feature_map)
+    m = norm[:, None, None].to(dtype)
+    positions = torch.arange(longest, device=norm.device, dtype=dtype)
+    # Who stands beyond M is padding, or M was not to be seen: no weight turns negative.
+    angles = torch.minimum(positions, m) * (math.pi / 2) / m
+    turn = torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+    def turned(x: Tensor) -> Tensor:
+        x = phi(x, feature_map)
+        # cos(a - b) = cos a cos b + sin a sin b: each half of the features is one term.
+        table = turn[..., : x.shape[2], :].repeat_interleave(x.shape[3], dim=-1)
+        return torch.cat([x, x], dim=-1) * table
+
+    return turned
+
+
+def _true(x: Tensor, lengths: Tensor | None) -> Tensor:
+    # What lies in padding may be NaN, and the gradient of a map at NaN is NaN even times zero.
+    return x if lengths is None else x.masked_fill(padding_of(lengths, x), 0)
 
 
 def _autocast_off(device_type: str) -> AbstractContextManager[None]:

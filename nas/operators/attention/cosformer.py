@@ -24,8 +24,15 @@ class CosFormer(Linear):
     ) -> Any:
         from nas_kernels import cosformer_attention
 
+        # Where queries and keys are the same tokens, so are their lengths.
+        own_lengths = context.key_lengths if context.site != "cross" else None
         return cosformer_attention(
-            q, k, v, norm_length=context.norm_length, lengths=context.key_lengths
+            q,
+            k,
+            v,
+            query_lengths=own_lengths,
+            key_lengths=context.key_lengths,
+            norm_length=context.norm_length,
         )
 
 

@@ -49,7 +49,7 @@ class Linear:
         from nas_kernels import FeatureMap, linear_attention
 
         feature_map = cast(FeatureMap, options["feature_map"])
-        return linear_attention(q, k, v, feature_map=feature_map, lengths=context.key_lengths)
+        return linear_attention(q, k, v, feature_map=feature_map, key_lengths=context.key_lengths)
 
 
 LINEAR = Linear()

@@ -62,13 +62,10 @@ class SoftmaxRelpos:
             )
         limit, unseen = int(options["max_distance"]), None
         if context.key_lengths is not None:
-            from nas_kernels.shapes import check_inputs, padding_of
+            from nas_kernels.arguments import blanked, check_inputs
 
-            check_inputs(q, k, v, context.key_lengths)
-            padding = padding_of(context.key_lengths, k)
-            # A masked score is not enough: padding may be NaN, and NaN times zero is NaN.
-            k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
-            unseen = padding.transpose(-2, -1)
+            check_inputs(q, k, v, key_lengths=context.key_lengths)
+            k, v, unseen = blanked(k, v, context.key_lengths)
         q = q * q.shape[-1] ** -0.5
         scores = q @ k.transpose(-2, -1)
         scores = scores + _key_scores(q, own, grid, limit)

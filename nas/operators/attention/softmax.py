@@ -40,13 +40,11 @@ class Softmax:
 
         if context.key_lengths is None:
             return scaled_dot_product_attention(q, k, v)
-        from nas_kernels.shapes import check_inputs, padding_of
+        from nas_kernels.arguments import blanked, check_inputs
 
-        check_inputs(q, k, v, context.key_lengths)
-        padding = padding_of(context.key_lengths, k)
-        # A masked score is not enough: padding may be NaN, and NaN times a weight of zero is NaN.
-        k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
-        return scaled_dot_product_attention(q, k, v, attn_mask=~padding.transpose(-2, -1))
+        check_inputs(q, k, v, key_lengths=context.key_lengths)
+        k, v, padding = blanked(k, v, context.key_lengths)
+        return scaled_dot_product_attention(q, k, v, attn_mask=~padding)
 
 
 SOFTMAX = Softmax()

@@ -1,0 +1,82 @@
+"""Linear attention one token at a time: what was seen is a state of constant size."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from nas_kernels.arguments import check_choice, check_eps, check_inputs, sum_dtype
+from nas_kernels.linear_attention.reference import FEATURE_MAPS, FeatureMap, phi
+
+
+class LinearState(NamedTuple):
+    """What the tokens so far add up to: sums (B, H, R, V) and total (B, H, R), R feature width."""
+
+    sums: Tensor
+    total: Tensor
+
+
+def linear_attention_step(
+    state: LinearState | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    feature_map: FeatureMap = "relu",
+    eps: float = 1e-6,
+) -> tuple[Tensor, LinearState]:
+    """The next token's output of causal `linear_attention`, and the state with it.
+
+    Args:
+        state: of the tokens before, None before the first.
+        q: (B, H, 1, K).
+        k: (B, H, 1, K).
+        v: (B, H, 1, V).
+        feature_map: as in `linear_attention`.
+        eps: as in `linear_attention`.
+
+    Returns:
+        The output (B, H, 1, V) in the inputs' dtype, and the new state in the dtype of the sums;
+        the state that was given is left as it was, so that beams may share it.
+
+    Raises:
+        ValueError: naming an argument, what was given and what is allowed.
+    """
+    check_choice("feature_map", feature_map, FEATURE_MAPS)
+    check_step(q, k, v, eps)
+    dtype = sum_dtype(q.dtype)
+    query, key = phi(q.to(dtype), feature_map), phi(k.to(dtype), feature_map)
+    return step(state, query, key, v, eps)
+
+
+def step(
+    state: LinearState | None, query: Tensor, key: Tensor, v: Tensor, eps: float
+) -> tuple[Tensor, LinearState]:
+    """The same for a query's and a key's features, (B, H, 1, R)."""
+    shape = (*key.shape[:2], key.shape[3])
+    if state is not None and (state.sums.shape, state.total.shape) != (
+        (*shape, v.shape[3]),
+        shape,
+    ):
+        given = tuple(state.sums.shape), tuple(state.total.shape)
+        raise ValueError(
+            f"state has shapes {given[0]} and {given[1]}, "
+            f"expected {(*shape, v.shape[3])} and {shape}"
+        )
+    sums = key.transpose(-1, -2) * v.to(key.dtype)
+    total = key[:, :, 0]
+    if state is not None:
+        sums, total = state.sums + sums, state.total + total
+    weighted = query @ sums
+    normaliser = (query * total[:, :, None]).sum(-1, keepdim=True).clamp(min=eps)
+    return (weighted / normaliser).to(v.dtype), LinearState(sums, total)
+
+
+def check_step(q: Tensor, k: Tensor, v: Tensor, eps: float) -> None:
+    """Raises `ValueError` for what is not one token."""
+    check_eps(eps)
+    check_inputs(q, k, v)
+    for name, tensor in (("q", q), ("k", k)):
+        if tensor.shape[2] != 1:
+            raise ValueError(
+                f"{name} has {tensor.shape[2]} tokens, expected 1: a step is one token"
+            )

@@ -1,0 +1,350 @@
+"""Linear attention in Triton: three kernels make forward and backward, causal or not.
+
+Tokens that *feed* build a state, tokens that *read* use it; forward, queries read what keys feed,
+and backward also the other way round. A token of angle a (cosFormer) has the features
+f(x) = [phi(x) cos a ; phi(x) sin a], without one f(x) = phi(x); features never leave the registers.
+
+    state          S = sum_j f(x_j)^T c_j y_j,   z = sum_j e_j f(x_j)
+    read_values    y_i = f(x_i) S,   and over max(f(x_i) . z, eps) where it is normalised
+    read_features  df_i = S c_i y_i + e_i z,   dx_i = phi'(x_i) (df_i turned back by the angle)
+
+c and e are 1, or given for each token. The state is summed over segments of the feeders, one a
+program; who reads sums the segments that it may see: all of them, or where it is causal those
+before its own (behind it, REVERSE), and walks its own chunk by chunk with the state in registers.
+Nothing is added in an order that depends on timing, so results repeat bit by bit.
+
+Legend: B batch, H heads, N tokens, K key width, V value width, C chunk, G segments, W halves of
+the features (2 with angles, else 1). state is (B H, G, W, K, V), total is (B H, G, W, K), in fp32.
+"""
+
+import triton
+from triton import language as tl
+
+HALF_PI = tl.constexpr(1.5707963267948966)
+
+
+@triton.jit
+def _phi(x, MAP: tl.constexpr):
+    if MAP == "relu":
+        x = tl.maximum(x, 0.0)
+    elif MAP == "elu1":
+        x = tl.where(x > 0, x + 1, tl.exp(tl.minimum(x, 0.0)))
+    return x
+
+
+@triton.jit
+def _times_slope(d, x, MAP: tl.constexpr):
+    if MAP == "relu":
+        d = tl.where(x > 0, d, 0.0)
+    elif MAP == "elu1":
+        d = d * tl.exp(tl.minimum(x, 0.0))
+    return d
+
+
+@triton.jit
+def _rows(base, n, valid, n_stride, columns, width, column_stride):
+    """(C, columns) in fp32, zero where a token is not valid: what lies there may be anything."""
+    at = base + n[:, None].to(tl.int64) * n_stride + columns[None, :] * column_stride
+    return tl.load(at, mask=valid[:, None] & (columns < width)[None, :], other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _features(x, valid, columns, width, MAP: tl.constexpr):
+    # phi(0) need not be 0, and what is not there has no features.
+    return tl.where(valid[:, None] & (columns < width)[None, :], _phi(x, MAP), 0.0)
+
+
+@triton.jit
+def _angles(n, m):
+    # Who stands beyond M is padding, or M was not to be seen: no weight turns negative.
+    return tl.minimum(n.to(tl.float32), m) * (HALF_PI / m)
+
+
+@triton.jit
+def _scales(scale, bias, row, n, valid, SCALED: tl.constexpr):
+    """c and e of each token, zero where it is not valid."""
+    one = tl.where(valid, 1.0, 0.0)
+    c, e = one, one
+    if SCALED:
+        c = tl.load(scale + row + n, mask=valid, other=0.0)
+        e = tl.load(bias + row + n, mask=valid, other=0.0)
+    return c, e
+
+
+@triton.jit
+def _length(lengths, batch, tokens, GIVEN: tl.constexpr):
+    found = tokens
+    if GIVEN:
+        found = tl.load(lengths + batch).to(tl.int32)
+    return found
+
+
+@triton.jit
+def _norm(norm, batch, WEIGHTED: tl.constexpr):
+    m = 1.0
+    if WEIGHTED:
+        m = tl.load(norm + batch)
+    return m
+
+
+@triton.jit
+def _fed(S0, S1, z0, z1, phi, y, e, a, DOT: tl.constexpr, WEIGHTED: tl.constexpr):
+    """The state and its total with a chunk of feeders more."""
+    y = y.to(DOT)
+    if WEIGHTED:
+        with_cos, with_sin = phi * tl.cos(a)[:, None], phi * tl.sin(a)[:, None]
+        S0 = tl.dot(tl.trans(with_cos).to(DOT), y, S0)
+        S1 = tl.dot(tl.trans(with_sin).to(DOT), y, S1)
+        z0 += tl.sum(with_cos * e[:, None], 0)
+        z1 += tl.sum(with_sin * e[:, None], 0)
+    else:
+        S0 = tl.dot(tl.trans(phi).to(DOT), y, S0)
+        z0 += tl.sum(phi * e[:, None], 0)
+    return S0, S1, z0, z1
+
+
+@triton.jit
+def _kept(state, total, pair, lo, hi, segments, k, v, K, V, WEIGHTED: tl.constexpr):
+    """The sum of the segments' states from lo to hi, (k, v) of each half, and of their totals."""
+    W: tl.constexpr = 2 if WEIGHTED else 1
+    inside = (k < K)[:, None] & (v < V)[None, :]
+    S0 = tl.zeros((k.shape[0], v.shape[0]), tl.float32)
+    S1 = S0
+    z0 = tl.zeros((k.shape[0],), tl.float32)
+    z1 = z0
+    for segment in range(lo, hi):
+        at = (pair.to(tl.int64) * segments + segment) * W * K
+        S0 += tl.load(state + (at + k[:, None]) * V + v[None, :], mask=inside, other=0.0)
+        z0 += tl.load(total + at + k, mask=k < K, other=0.0)
+        if WEIGHTED:
+            S1 += tl.load(state + (at + K + k[:, None]) * V + v[None, :], mask=inside, other=0.0)
+            z1 += tl.load(total + at + K + k, mask=k < K, other=0.0)
+    return S0, S1, z0, z1
+
+
+@triton.jit
+def state_kernel(
+    x, y, scale, bias, norm, lengths, state, total,
+    x_b, x_h, x_n, x_k, y_b, y_h, y_n, y_v,
+    heads, tokens, segments, span, K, V,
+    MAP: tl.constexpr, WEIGHTED: tl.constexpr, SCALED: tl.constexpr, LENGTHS: tl.constexpr,
+    DOT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+):  # fmt: skip
+    """The state of one segment of feeders, one (BK, BV) tile of it; grid (B H, G, tiles)."""
+    pair, segment, tile = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
+    v_tiles = tl.cdiv(V, BV)
+    k = (tile // v_tiles) * BK + tl.arange(0, BK)
+    v = (tile % v_tiles) * BV + tl.arange(0, BV)
+    x += batch * x_b + head * x_h
+    y += batch * y_b + head * y_h
+    m = _norm(norm, batch, WEIGHTED)
+    end = tl.minimum(_length(lengths, batch, tokens, LENGTHS), (segment + 1) * span)
+    S0, S1, z0, z1 = _kept(state, total, pair, 0, 0, segments, k, v, K, V, WEIGHTED)
+    for start in range(segment * span, end, C):
+        n = start + tl.arange(0, C)
+        valid = n < end
+        phi = _features(_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
+        c, e = _scales(scale, bias, pair.to(tl.int64) * tokens, n, valid, SCALED)
+        fed = _rows(y, n, valid, y_n, v, V, y_v) * c[:, None]
+        S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, _angles(n, m), DOT, WEIGHTED)
+    W: tl.constexpr = 2 if WEIGHTED else 1
+    at = (pair.to(tl.int64) * segments + segment) * W * K
+    inside = (k < K)[:, None] & (v < V)[None, :]
+    # Tiles beside each other along V find the same total; the first one writes it.
+    first = k < tl.where(tile % v_tiles == 0, K, 0)
+    tl.store(state + (at + k[:, None]) * V + v[None, :], S0, mask=inside)
+    tl.store(total + at + k, z0, mask=first)
+    if WEIGHTED:
+        tl.store(state + (at + K + k[:, None]) * V + v[None, :], S1, mask=inside)
+        tl.store(total + at + K + k, z1, mask=first)
+
+
+@triton.jit
+def _seen(
+    state, total, pair, segment, segments, fx, fy, scale, bias, m, length, feeders,
+    fx_n, fx_k, fy_n, fy_v, k, v, K, V,
+    MAP: tl.constexpr, WEIGHTED: tl.constexpr, SCALED: tl.constexpr, CAUSAL: tl.constexpr,
+    REVERSE: tl.constexpr, INLINE: tl.constexpr, DOT: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """The state that the first token of a program's span reads."""
+    lo, hi = 0, segments
+    if CAUSAL:
+        if REVERSE:
+            lo = segment + 1
+        else:
+            hi = segment
+    if INLINE:
+        hi = lo
+    S0, S1, z0, z1 = _kept(state, total, pair, lo, hi, segments, k, v, K, V, WEIGHTED)
+    if INLINE and not CAUSAL:
+        # The short form: one program goes over all feeders itself, and no state is written.
+        for start in range(0, length, C):
+            n = start + tl.arange(0, C)
+            valid = n < length
+            phi = _features(_rows(fx, n, valid, fx_n, k, K, fx_k), valid, k, K, MAP)
+            c, e = _scales(scale, bias, pair.to(tl.int64) * feeders, n, valid, SCALED)
+            fed = _rows(fy, n, valid, fy_n, v, V, fy_v) * c[:, None]
+            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, _angles(n, m), DOT, WEIGHTED)
+    return S0, S1, z0, z1
+
+
+@triton.jit
+def _sees(readers, feeders, REVERSE: tl.constexpr):
+    """(C, C): may a reader see a feeder of its own chunk?"""
+    seen = feeders[None, :] <= readers[:, None]
+    if REVERSE:
+        seen = feeders[None, :] >= readers[:, None]
+    return seen
+
+
+@triton.jit
+def read_values_kernel(
+    x, fx, fy, scale, bias, norm, read_lengths, feed_lengths, state, total, out, normaliser,
+    x_b, x_h, x_n, x_k, fx_b, fx_h, fx_n, fx_k, fy_b, fy_h, fy_n, fy_v,
+    heads, readers, feeders, segments, span, K, V, eps,
+    MAP: tl.constexpr, WEIGHTED: tl.constexpr, SCALED: tl.constexpr, NORMALISED: tl.constexpr,
+    CAUSAL: tl.constexpr, REVERSE: tl.constexpr, INLINE: tl.constexpr,
+    READ_LENGTHS: tl.constexpr, FEED_LENGTHS: tl.constexpr,
+    DOT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+):  # fmt: skip
+    """Values of one span of readers x (N, K), a BV wide tile of them; grid (B H, spans, tiles).
+
+    out is (B, H, N, V) and normaliser (B, H, N), both contiguous. BK holds all of K.
+    """
+    pair, segment, tile = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
+    k, v = tl.arange(0, BK), tile * BV + tl.arange(0, BV)
+    x += batch * x_b + head * x_h
+    fx += batch * fx_b + head * fx_h
+    fy += batch * fy_b + head * fy_h
+    m = _norm(norm, batch, WEIGHTED)
+    read_length = _length(read_lengths, batch, readers, READ_LENGTHS)
+    feed_length = _length(feed_lengths, batch, feeders, FEED_LENGTHS)
+    S0, S1, z0, z1 = _seen(
+        state, total, pair, segment, segments, fx, fy, scale, bias, m, feed_length, feeders,
+        fx_n, fx_k, fy_n, fy_v, k, v, K, V,
+        MAP, WEIGHTED, SCALED, CAUSAL, REVERSE, INLINE, DOT, C,
+    )  # fmt: skip
+    first = segment * span
+    chunks = tl.cdiv(tl.minimum(readers - first, span), C)
+    for chunk in range(0, chunks):
+        place = chunk
+        if REVERSE:
+            place = chunks - 1 - chunk
+        n = first + place * C + tl.arange(0, C)
+        valid = n < read_length
+        a = _angles(n, m)
+        phi = _features(_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
+        if WEIGHTED:
+            with_cos, with_sin = phi * tl.cos(a)[:, None], phi * tl.sin(a)[:, None]
+            y = tl.dot(with_cos.to(DOT), S0.to(DOT))
+            y = tl.dot(with_sin.to(DOT), S1.to(DOT), y)
+            d = tl.sum(with_cos * z0[None, :] + with_sin * z1[None, :], 1)
+        else:
+            y = tl.dot(phi.to(DOT), S0.to(DOT))
+            d = tl.sum(phi * z0[None, :], 1)
+        if CAUSAL:
+            fed = n < feed_length
+            keys = _features(_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
+            c, e = _scales(scale, bias, pair.to(tl.int64) * feeders, n, fed, SCALED)
+            values = _rows(fy, n, fed, fy_n, v, V, fy_v) * c[:, None]
+            scores = tl.dot(phi.to(DOT), tl.trans(keys).to(DOT))
+            if WEIGHTED:
+                scores *= tl.cos(a[:, None] - a[None, :])
+            scores = tl.where(_sees(n, n, REVERSE), scores, 0.0)
+            y = tl.dot(scores.to(DOT), values.to(DOT), y)
+            d += tl.sum(scores * e[None, :], 1)
+            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, keys, values, e, a, DOT, WEIGHTED)
+        row = pair.to(tl.int64) * readers + n
+        if NORMALISED:
+            y /= tl.maximum(d, eps)[:, None]
+            tl.store(normaliser + row, d, mask=n < tl.where(tile == 0, readers, 0))
+        at = out + row[:, None] * V + v[None, :]
+        tl.store(at, y.to(out.dtype.element_ty), mask=(n < readers)[:, None] & (v < V)[None, :])
+
+
+@triton.jit
+def read_features_kernel(
+    x, y, fx, fy, scale, bias, norm, read_lengths, feed_lengths, state, total, out,
+    x_b, x_h, x_n, x_k, y_b, y_h, y_n, y_v,
+    fx_b, fx_h, fx_n, fx_k, fy_b, fy_h, fy_n, fy_v,
+    heads, readers, feeders, segments, span, K, V,
+    MAP: tl.constexpr, WEIGHTED: tl.constexpr, READ_SCALED: tl.constexpr, SCALED: tl.constexpr,
+    CAUSAL: tl.constexpr, REVERSE: tl.constexpr, INLINE: tl.constexpr,
+    READ_LENGTHS: tl.constexpr, FEED_LENGTHS: tl.constexpr,
+    DOT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one span of x (N, K) by what its values y (N, V) read; a BK wide tile of them.
+
+    Grid (B H, spans, tiles); out is (B, H, N, K), contiguous. BV holds all of V. scale and bias are
+    those of the readers (READ_SCALED) or of the feeders (SCALED).
+    """
+    pair, segment, tile = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
+    k, v = tile * BK + tl.arange(0, BK), tl.arange(0, BV)
+    x += batch * x_b + head * x_h
+    y += batch * y_b + head * y_h
+    fx += batch * fx_b + head * fx_h
+    fy += batch * fy_b + head * fy_h
+    m = _norm(norm, batch, WEIGHTED)
+    read_length = _length(read_lengths, batch, readers, READ_LENGTHS)
+    feed_length = _length(feed_lengths, batch, feeders, FEED_LENGTHS)
+    S0, S1, z0, z1 = _seen(
+        state, total, pair, segment, segments, fx, fy, scale, bias, m, feed_length, feeders,
+        fx_n, fx_k, fy_n, fy_v, k, v, K, V,
+        MAP, WEIGHTED, SCALED, CAUSAL, REVERSE, INLINE, DOT, C,
+    )  # fmt: skip
+    first = segment * span
+    chunks = tl.cdiv(tl.minimum(readers - first, span), C)
+    for chunk in range(0, chunks):
+        place = chunk
+        if REVERSE:
+            place = chunks - 1 - chunk
+        n = first + place * C + tl.arange(0, C)
+        valid = n < read_length
+        a = _angles(n, m)
+        c, e = _scales(scale, bias, pair.to(tl.int64) * readers, n, valid, READ_SCALED)
+        values = (_rows(y, n, valid, y_n, v, V, y_v) * c[:, None]).to(DOT)
+        d = tl.dot(values, tl.trans(S0).to(DOT)) + e[:, None] * z0[None, :]
+        if WEIGHTED:
+            turned = tl.dot(values, tl.trans(S1).to(DOT)) + e[:, None] * z1[None, :]
+            d = d * tl.cos(a)[:, None] + turned * tl.sin(a)[:, None]
+        if CAUSAL:
+            fed = n < feed_length
+            keys = _features(_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
+            feed_c, feed_e = _scales(scale, bias, pair.to(tl.int64) * feeders, n, fed, SCALED)
+            feed_values = _rows(fy, n, fed, fy_n, v, V, fy_v) * feed_c[:, None]
+            scores = tl.dot(values, tl.trans(feed_values).to(DOT)) + e[:, None] * feed_e[None, :]
+            if WEIGHTED:
+                scores *= tl.cos(a[:, None] - a[None, :])
+            scores = tl.where(_sees(n, n, REVERSE), scores, 0.0)
+            d = tl.dot(scores.to(DOT), keys.to(DOT), d)
+            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, keys, feed_values, feed_e, a, DOT, WEIGHTED)
+        d = _times_slope(d, _rows(x, n, valid, x_n, k, K, x_k), MAP)
+        # elu1's slope at what is not there is 1, and its gradient must be 0.
+        d = tl.where(valid[:, None], d, 0.0)
+        at = out + (pair.to(tl.int64) * readers + n)[:, None] * K + k[None, :]
+        tl.store(at, d.to(out.dtype.element_ty), mask=(n < readers)[:, None] & (k < K)[None, :])
+
+
+@triton.jit
+def row_scales_kernel(
+    g, o, normaliser, scale, bias, g_b, g_h, g_n, g_v, heads, readers, V, eps,
+    C: tl.constexpr, BV: tl.constexpr,
+):  # fmt: skip
+    """c = 1 / max(d, eps) and e = -(g . o) c of each query, e = 0 below eps; grid (B H, chunks).
+
+    With o = n / max(d, eps): dn = c g, and dd = e, which the clamp lets through from eps on.
+    """
+    pair, chunk = tl.program_id(0), tl.program_id(1)
+    batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
+    n, v = chunk * C + tl.arange(0, C), tl.arange(0, BV)
+    valid = n < readers
+    row = pair.to(tl.int64) * readers + n
+    given = _rows(g + batch * g_b + head * g_h, n, valid, g_n, v, V, g_v)
+    found = _rows(o + pair.to(tl.int64) * readers * V, n, valid, V, v, V, 1)
+    d = tl.load(normaliser + row, mask=valid, other=1.0)
+    c = 1 / tl.maximum(d, eps)
+    tl.store(scale + row, c, mask=valid)
+    tl.store(bias + row, tl.where(d >= eps, -tl.sum(given * found, 1) * c, 0.0), mask=valid)

@@ -1,0 +1,122 @@
+"""Linear attention: scores that factor over queries and keys, so that the cost is linear."""
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from nas_kernels import tuning
+from nas_kernels.arguments import check_choice, check_eps, check_inputs, placed
+from nas_kernels.dispatch import Backend, Plan, choose, explainable
+from nas_kernels.linear_attention import reference, torch_form
+from nas_kernels.linear_attention.reference import FEATURE_MAPS, FeatureMap
+
+
+def _planned(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    feature_map: FeatureMap = "relu",
+    causal: bool = False,
+    key_lengths: Tensor | None = None,
+    eps: float = 1e-6,
+    backend: Backend = "auto",
+) -> Plan:
+    check_inputs(q, k, v, key_lengths=key_lengths)
+    check_choice("feature_map", feature_map, FEATURE_MAPS)
+    definition = partial(
+        reference.linear_attention, q, k, v,
+        feature_map=feature_map, causal=causal, key_lengths=key_lengths, eps=eps,
+    )  # fmt: skip
+    return plan(
+        q, k, v, definition, feature_map=feature_map, norm=None, causal=causal,
+        query_lengths=None, key_lengths=key_lengths, eps=eps, backend=backend,
+    )  # fmt: skip
+
+
+@explainable(_planned)
+def linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    feature_map: FeatureMap = "relu",
+    causal: bool = False,
+    key_lengths: Tensor | None = None,
+    eps: float = 1e-6,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Linear attention (Katharopoulos et al. 2020, arXiv:2006.16236).
+
+    o_i = sum_j s_ij v_j / max(sum_j s_ij, eps), s_ij = phi(q_i) . phi(k_j), j over the true keys,
+    with causal over those up to i, positions counted from 0 on both sides. No 1/sqrt(K): a scale of
+    the scores cancels.
+
+    Args:
+        q: (B, H, T, K), any strides.
+        k: (B, H, S, K).
+        v: (B, H, S, V).
+        feature_map: phi: "relu", "elu1" (elu + 1) or "identity"; with the last, scores may be
+            negative and their sum near 0 is bounded by eps alone.
+        causal: whether a query sees the keys up to its own position only.
+        key_lengths: (B,) true number of keys of each row, the rest is padding at the end and may
+            hold anything; None means S.
+        eps: lower bound of the normaliser, above 0.
+        backend: "auto" (Triton on a GPU that can, else torch), "torch", "triton" or "reference".
+
+    Returns:
+        (B, H, T, V) in the inputs' dtype ("reference": fp32, or fp64 for fp64), summed in fp32
+        (fp64 for fp64), also under autocast. Triton multiplies fp32 as tf32.
+
+    Raises:
+        ValueError: naming an argument, what was given and what is allowed.
+    """
+    return _planned(
+        q, k, v, feature_map=feature_map, causal=causal, key_lengths=key_lengths, eps=eps,
+        backend=backend,
+    ).run()  # fmt: skip
+
+
+def plan(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    definition: Any,
+    *,
+    feature_map: FeatureMap,
+    norm: Tensor | None,
+    causal: bool,
+    query_lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    eps: float,
+    backend: Backend,
+) -> Plan:
+    """The plan of linear attention re-weighted by cos((pi/2)(i - j)/M), M = norm (B,) or None."""
+    check_eps(eps)
+    chosen, why = choose(backend, q, v)
+    if chosen == "reference":
+        return Plan("reference", "the definition, query by query", why, definition)
+    if chosen == "triton":
+        from nas_kernels.linear_attention import triton_form
+
+        rows, longest = q.shape[0] * q.shape[1], max(q.shape[2], k.shape[2])
+        segments, span = tuning.spans(rows, longest, q.device)
+        run = partial(
+            triton_form.linear_attention, q, k, v, placed(norm, q), placed(query_lengths, q),
+            placed(key_lengths, q), feature_map, causal, eps,
+        )  # fmt: skip
+        return Plan("triton", _told(causal, segments, span), why, run)
+    form = f"chunks of {torch_form.CHUNK}" if causal else "keys into a state, queries from it"
+    run = partial(
+        torch_form.linear_attention, q, k, v, feature_map=feature_map, norm=norm, causal=causal,
+        query_lengths=query_lengths, key_lengths=key_lengths, eps=eps,
+    )  # fmt: skip
+    return Plan("torch", form, why, run)
+
+
+def _told(causal: bool, segments: int, span: int) -> str:
+    what = "causal scan" if causal else "keys into a state, queries from it"
+    if segments == 1:
+        return f"{what}, one program a head"
+    return f"{what}, two passes over {segments} segments of {span} tokens"

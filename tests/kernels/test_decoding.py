@@ -1,0 +1,111 @@
+"""Does a step repeated give what the causal form gives, with memory that does not grow?"""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from nas_kernels import (
+    LinearState,
+    cosformer_attention,
+    cosformer_attention_step,
+    linear_attention,
+    linear_attention_step,
+)
+from nas_kernels.testing import assert_close
+from tests.kernels.conformance import draw
+
+
+@pytest.mark.parametrize("feature_map", ["relu", "elu1"])
+def test_linear_steps_are_the_causal_form(feature_map: str) -> None:
+    q, k, v, _ = draw((2, 3, 20, 20, 8, 5))
+    step = partial(linear_attention_step, feature_map=feature_map)  # type: ignore[arg-type]
+    state: LinearState | None = None
+    found = []
+    for i in range(20):
+        out, state = step(state, *(t[:, :, i : i + 1] for t in (q, k, v)))
+        assert [tuple(each.shape) for each in state] == [(2, 3, 8, 5), (2, 3, 8)]
+        found.append(out)
+    want = linear_attention(q, k, v, feature_map=feature_map, causal=True)  # type: ignore[arg-type]
+    assert_close("o", torch.cat(found, dim=2), want, 1e-12)
+
+
+@pytest.mark.parametrize("norm_length", [19, 30, torch.tensor([19, 40])])
+def test_cosformer_steps_are_the_causal_form(norm_length: Tensor | int) -> None:
+    q, k, v, _ = draw((2, 3, 20, 20, 8, 5))
+    state: LinearState | None = None
+    found = []
+    for i in range(20):
+        token = [t[:, :, i : i + 1] for t in (q, k, v)]
+        place = i if i % 2 else torch.tensor([i, i])
+        out, state = cosformer_attention_step(
+            state, *token, position=place, norm_length=norm_length
+        )
+        assert [tuple(each.shape) for each in state] == [(2, 3, 16, 5), (2, 3, 16)]
+        found.append(out)
+    want = cosformer_attention(q, k, v, norm_length=norm_length, causal=True)
+    assert_close("o", torch.cat(found, dim=2), want, 1e-12)
+
+
+def test_rows_may_stand_at_different_positions() -> None:
+    q, k, v, _ = draw((2, 1, 5, 5, 4, 4))
+    norms = torch.tensor([9, 6])
+    ends = torch.tensor([4, 2])
+    apart = []
+    for row, end in enumerate(ends.tolist()):
+        state = None
+        for i in range(end + 1):
+            token = [t[row : row + 1, :, i : i + 1] for t in (q, k, v)]
+            out, state = cosformer_attention_step(
+                state, *token, position=i, norm_length=int(norms[row])
+            )
+        apart.append((out, state))
+    # The same last tokens in one batch, each on its own state before.
+    before = []
+    for row, end in enumerate(ends.tolist()):
+        state = None
+        for i in range(end):
+            token = [t[row : row + 1, :, i : i + 1] for t in (q, k, v)]
+            _, state = cosformer_attention_step(
+                state, *token, position=i, norm_length=int(norms[row])
+            )
+        assert state is not None
+        before.append(state)
+    both = LinearState(*(torch.cat(parts) for parts in zip(*before, strict=True)))
+    last = [
+        torch.stack([t[row, :, end : end + 1] for row, end in enumerate(ends.tolist())])
+        for t in (q, k, v)
+    ]
+    out, _ = cosformer_attention_step(both, *last, position=ends, norm_length=norms)
+    assert_close("o", out, torch.cat([each for each, _ in apart]), 1e-12)
+
+
+def test_a_state_that_was_given_is_left_as_it_was() -> None:
+    q, k, v, _ = (t.to(torch.bfloat16) for t in draw((1, 1, 2, 2, 4, 4)))
+    out, first = linear_attention_step(None, *(t[:, :, :1] for t in (q, k, v)))
+    assert out.dtype == torch.bfloat16
+    assert {each.dtype for each in first} == {torch.float32}
+    kept = [each.clone() for each in first]
+    linear_attention_step(first, *(t[:, :, 1:] for t in (q, k, v)))
+    assert all(torch.equal(a, b) for a, b in zip(first, kept, strict=True))
+
+
+def test_what_is_no_step_is_named() -> None:
+    one, two = torch.zeros(2, 1, 1, 4), torch.zeros(2, 1, 2, 4)
+    step = partial(cosformer_attention_step, None, one, one, one)
+    with pytest.raises(ValueError, match="q has 2 tokens, expected the one of a step"):
+        linear_attention_step(None, two, two, two)
+    with pytest.raises(ValueError, match="norm_length is None, expected a number"):
+        step(position=0, norm_length=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="norm_length is 0, expected at least 1"):
+        step(position=0, norm_length=0)
+    with pytest.raises(ValueError, match="position is -1, expected at least 0"):
+        step(position=-1, norm_length=4)
+    with pytest.raises(ValueError, match=r"position is \[5, 5\], expected at most norm_length"):
+        step(position=5, norm_length=4)
+    with pytest.raises(ValueError, match=r"position has shape \(3,\), expected \(2,\)"):
+        step(position=torch.tensor([1, 2, 3]), norm_length=4)
+    _, state = linear_attention_step(None, one, one, one)
+    with pytest.raises(ValueError, match=r"state has shapes \(2, 1, 4, 4\)"):
+        cosformer_attention_step(state, one, one, one, position=1, norm_length=4)
