@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas_kernels.precision import sum_dtype
+
 
 def check_inputs(
     q: Tensor,
@@ -101,7 +103,7 @@ def norm_lengths(
     given = torch.as_tensor(norm_length)
     if readable(given) and readable(longest):
         least = (longest - 1).clamp(min=1)
-        if bool((given < least).any()):
+        if not bool((given >= least).all()):
             raise ValueError(
                 f"norm_length is {given.tolist()}, expected at least the longest distance of two "
                 f"tokens, {least.tolist()}: the weights cos((pi/2)(i - j)/M) would turn negative"
@@ -149,11 +151,6 @@ def placed(tensor: Tensor | None, q: Tensor) -> Tensor | None:
         return None
     dtype = torch.float32 if tensor.is_floating_point() else torch.int32
     return tensor.to(q.device, dtype, non_blocking=True).contiguous()
-
-
-def sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of sums: fp32 for half precision, whose sums lose accuracy, else the same."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, ParamSpec, get_args
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from nas_kernels.arguments import check_choice
 
@@ -26,10 +27,18 @@ P = ParamSpec("P")
 class Plan:
     """A call that was checked and not yet made: the form chosen for it, and why."""
 
+    operator: str
     backend: Literal["reference", "torch", "triton"]
     form: str
     why: str
     run: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        """Makes the call, under the operator's name for torch's profiler."""
+        if torch.compiler.is_compiling():
+            return self.run()
+        with record_function(f"nas_kernels::{self.operator} ({self.backend})"):
+            return self.run()
 
     def __str__(self) -> str:
         return f"{self.backend}: {self.form} ({self.why})"

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas_kernels import explain
 from nas_kernels.dispatch import Backend
-from nas_kernels.testing import assert_close
+from nas_kernels.testing import assert_close, rms
 
 Sizes = tuple[int, int, int, int, int, int]
 """B, H, T, S, K, V."""
@@ -96,20 +96,23 @@ class KernelConformance:
     def compare(
         self, sizes: Sizes, form: Backend, dtype: torch.dtype, seed: int, **options: Any
     ) -> None:
-        """A form's output and gradients against the reference's, of the same rounded inputs."""
+        """A form's output and gradients against the reference's in fp64, of the same inputs."""
         *tensors, grad = (t.to(dtype).to(DEVICE) for t in draw(sizes, seed))
-        exact = torch.float64 if dtype == torch.float64 else torch.float32
         fast = [t.clone().requires_grad_() for t in tensors]
-        slow = [t.to(exact).requires_grad_() for t in tensors]
+        slow = [t.double().requires_grad_() for t in tensors]
         got = self.call(fast, backend=form, **options)
         want = self.call(slow, backend="reference", **options)
         assert got.dtype == dtype
         limit = bound(form, dtype)
         assert_close("o", got, want, limit)
-        wanted = torch.autograd.grad(want, slow, grad.to(exact), allow_unused=True)
+        # A sum with nothing of them: where no key is seen, the definition depends on none.
+        want = want + 0 * sum(t.sum() for t in slow)
+        wanted = torch.autograd.grad(want, slow, grad.double())
         found = torch.autograd.grad(got, fast, grad)
-        for name, a, b, x in zip("qkv", found, wanted, slow, strict=True):
-            assert_close(f"d{name}", a, torch.zeros_like(x) if b is None else b, limit)
+        # With one key the scores' gradients are 0, and rounding is what terms that cancel leave.
+        largest = max(map(rms, wanted))
+        for name, a, b in zip("qkv", found, wanted, strict=True):
+            assert_close(f"d{name}", a, b, limit, least=0.1 * largest)
 
     @pytest.fixture(params=FORMS)
     def form(self, request: pytest.FixtureRequest) -> Backend:
@@ -193,7 +196,7 @@ class KernelConformance:
                 assert torch.equal(after[:, :, : at + 1], before[:, :, : at + 1])
 
     def test_strides_do_not_matter(self, form: Backend) -> None:
-        *tensors, grad = (t.float().to(DEVICE) for t in draw((2, 3, 20, 20, 8, 8)))
+        *tensors, grad = (t.float().to(DEVICE) for t in draw((2, 2, 9, 9, 8, 8)))
         for options in type(self).options:
             packed = [t.clone().requires_grad_() for t in tensors]
             # As a projection leaves them: (B, N, H, width) seen as (B, H, N, width).
@@ -210,7 +213,7 @@ class KernelConformance:
                     assert_close(f"d{name}", a, b, 1e-6)
 
     def test_results_repeat_bit_by_bit(self, form: Backend) -> None:
-        *tensors, grad = (t.float().to(DEVICE) for t in draw((2, 2, 70, 70, 16, 16)))
+        *tensors, grad = (t.float().to(DEVICE) for t in draw((1, 2, 70, 70, 16, 16)))
         options = type(self).options[0]
         inputs = [t.requires_grad_() for t in tensors]
         twice = []

@@ -94,7 +94,7 @@ def test_a_state_that_was_given_is_left_as_it_was() -> None:
 def test_what_is_no_step_is_named() -> None:
     one, two = torch.zeros(2, 1, 1, 4), torch.zeros(2, 1, 2, 4)
     step = partial(cosformer_attention_step, None, one, one, one)
-    with pytest.raises(ValueError, match="q has 2 tokens, expected the one of a step"):
+    with pytest.raises(ValueError, match="q has 2 tokens, expected 1"):
         linear_attention_step(None, two, two, two)
     with pytest.raises(ValueError, match="norm_length is None, expected a number"):
         step(position=0, norm_length=None)  # type: ignore[arg-type]

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from nas_kernels.arguments import readable, sum_dtype
+from nas_kernels.arguments import readable
 from nas_kernels.linear_attention.decoding import LinearState, check_step, step
+from nas_kernels.precision import sum_dtype
 
 
 def cosformer_attention_step(
@@ -50,11 +51,13 @@ def cosformer_attention_step(
         )
     dtype = sum_dtype(q.dtype)
     m, at = (each.to(q.device, dtype, non_blocking=True) for each in (m, at))
-    angle = (torch.minimum(at, m) * (math.pi / 2) / m)[:, None, None, None]
+    at = torch.minimum(at, m)
+    # From the nearer end, where a cosine is small: rounding an angle near pi/2 would tell.
+    cos, sin = ((each * (math.pi / 2) / m).sin()[:, None, None, None] for each in (m - at, at))
 
     def features(x: Tensor) -> Tensor:
         x = x.to(dtype).relu()
-        return torch.cat([x * angle.cos(), x * angle.sin()], dim=-1)
+        return torch.cat([x * cos, x * sin], dim=-1)
 
     return step(state, features(q), features(k), v, eps)
 

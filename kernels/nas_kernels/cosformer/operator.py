@@ -29,7 +29,7 @@ def _planned(
         key_lengths=key_lengths, norm_length=norm_length, eps=eps,
     )  # fmt: skip
     return linear.plan(
-        q, k, v, definition, feature_map="relu", norm=norm, causal=causal,
+        "cosformer_attention", q, k, v, definition, feature_map="relu", norm=norm, causal=causal,
         query_lengths=query_lengths, key_lengths=key_lengths, eps=eps, backend=backend,
     )  # fmt: skip
 
@@ -81,4 +81,4 @@ def cosformer_attention(
     return _planned(
         q, k, v, causal=causal, query_lengths=query_lengths, key_lengths=key_lengths,
         norm_length=norm_length, eps=eps, backend=backend,
-    ).run()  # fmt: skip
+    )()  # fmt: skip

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from nas_kernels.arguments import check_choice, check_eps, check_inputs, sum_dtype
+from nas_kernels.arguments import check_choice, check_eps, check_inputs
 from nas_kernels.linear_attention.reference import FEATURE_MAPS, FeatureMap, phi
+from nas_kernels.precision import sum_dtype
 
 
 class LinearState(NamedTuple):

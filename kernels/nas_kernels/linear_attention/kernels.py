@@ -55,9 +55,22 @@ def _features(x, valid, columns, width, MAP: tl.constexpr):
 
 
 @triton.jit
-def _angles(n, m):
-    # Who stands beyond M is padding, or M was not to be seen: no weight turns negative.
-    return tl.minimum(n.to(tl.float32), m) * (HALF_PI / m)
+def _turns(n, m, WEIGHTED: tl.constexpr):
+    """cos a and sin a of each token."""
+    cos, sin = 1.0, 0.0
+    if WEIGHTED:
+        # Who stands beyond M is padding, or M was not to be seen: no weight turns negative.
+        at = tl.minimum(n.to(tl.float32), m)
+        # From the nearer end, where a cosine is small: rounding an angle near pi/2 would tell.
+        cos, sin = tl.sin((m - at) * (HALF_PI / m)), tl.sin(at * (HALF_PI / m))
+    return cos, sin
+
+
+@triton.jit
+def _nearness(n, m):
+    """(C, C): cos(a_i - a_j) of a chunk's own tokens."""
+    at = tl.minimum(n.to(tl.float32), m)
+    return tl.cos((at[:, None] - at[None, :]) * (HALF_PI / m))
 
 
 @triton.jit
@@ -88,11 +101,11 @@ def _norm(norm, batch, WEIGHTED: tl.constexpr):
 
 
 @triton.jit
-def _fed(S0, S1, z0, z1, phi, y, e, a, DOT: tl.constexpr, WEIGHTED: tl.constexpr):
+def _fed(S0, S1, z0, z1, phi, y, e, cos, sin, DOT: tl.constexpr, WEIGHTED: tl.constexpr):
     """The state and its total with a chunk of feeders more."""
     y = y.to(DOT)
     if WEIGHTED:
-        with_cos, with_sin = phi * tl.cos(a)[:, None], phi * tl.sin(a)[:, None]
+        with_cos, with_sin = phi * cos[:, None], phi * sin[:, None]
         S0 = tl.dot(tl.trans(with_cos).to(DOT), y, S0)
         S1 = tl.dot(tl.trans(with_sin).to(DOT), y, S1)
         z0 += tl.sum(with_cos * e[:, None], 0)
@@ -147,7 +160,8 @@ def state_kernel(
         phi = _features(_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
         c, e = _scales(scale, bias, pair.to(tl.int64) * tokens, n, valid, SCALED)
         fed = _rows(y, n, valid, y_n, v, V, y_v) * c[:, None]
-        S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, _angles(n, m), DOT, WEIGHTED)
+        cos, sin = _turns(n, m, WEIGHTED)
+        S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED)
     W: tl.constexpr = 2 if WEIGHTED else 1
     at = (pair.to(tl.int64) * segments + segment) * W * K
     inside = (k < K)[:, None] & (v < V)[None, :]
@@ -185,7 +199,8 @@ def _seen(
             phi = _features(_rows(fx, n, valid, fx_n, k, K, fx_k), valid, k, K, MAP)
             c, e = _scales(scale, bias, pair.to(tl.int64) * feeders, n, valid, SCALED)
             fed = _rows(fy, n, valid, fy_n, v, V, fy_v) * c[:, None]
-            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, _angles(n, m), DOT, WEIGHTED)
+            cos, sin = _turns(n, m, WEIGHTED)
+        S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED)
     return S0, S1, z0, z1
 
 
@@ -234,10 +249,10 @@ def read_values_kernel(
             place = chunks - 1 - chunk
         n = first + place * C + tl.arange(0, C)
         valid = n < read_length
-        a = _angles(n, m)
+        cos, sin = _turns(n, m, WEIGHTED)
         phi = _features(_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
         if WEIGHTED:
-            with_cos, with_sin = phi * tl.cos(a)[:, None], phi * tl.sin(a)[:, None]
+            with_cos, with_sin = phi * cos[:, None], phi * sin[:, None]
             y = tl.dot(with_cos.to(DOT), S0.to(DOT))
             y = tl.dot(with_sin.to(DOT), S1.to(DOT), y)
             d = tl.sum(with_cos * z0[None, :] + with_sin * z1[None, :], 1)
@@ -251,11 +266,11 @@ def read_values_kernel(
             values = _rows(fy, n, fed, fy_n, v, V, fy_v) * c[:, None]
             scores = tl.dot(phi.to(DOT), tl.trans(keys).to(DOT))
             if WEIGHTED:
-                scores *= tl.cos(a[:, None] - a[None, :])
+                scores *= _nearness(n, m)
             scores = tl.where(_sees(n, n, REVERSE), scores, 0.0)
             y = tl.dot(scores.to(DOT), values.to(DOT), y)
             d += tl.sum(scores * e[None, :], 1)
-            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, keys, values, e, a, DOT, WEIGHTED)
+            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, keys, values, e, cos, sin, DOT, WEIGHTED)
         row = pair.to(tl.int64) * readers + n
         if NORMALISED:
             y /= tl.maximum(d, eps)[:, None]
@@ -303,13 +318,13 @@ def read_features_kernel(
             place = chunks - 1 - chunk
         n = first + place * C + tl.arange(0, C)
         valid = n < read_length
-        a = _angles(n, m)
+        cos, sin = _turns(n, m, WEIGHTED)
         c, e = _scales(scale, bias, pair.to(tl.int64) * readers, n, valid, READ_SCALED)
         values = (_rows(y, n, valid, y_n, v, V, y_v) * c[:, None]).to(DOT)
         d = tl.dot(values, tl.trans(S0).to(DOT)) + e[:, None] * z0[None, :]
         if WEIGHTED:
             turned = tl.dot(values, tl.trans(S1).to(DOT)) + e[:, None] * z1[None, :]
-            d = d * tl.cos(a)[:, None] + turned * tl.sin(a)[:, None]
+            d = d * cos[:, None] + turned * sin[:, None]
         if CAUSAL:
             fed = n < feed_length
             keys = _features(_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
@@ -317,10 +332,12 @@ def read_features_kernel(
             feed_values = _rows(fy, n, fed, fy_n, v, V, fy_v) * feed_c[:, None]
             scores = tl.dot(values, tl.trans(feed_values).to(DOT)) + e[:, None] * feed_e[None, :]
             if WEIGHTED:
-                scores *= tl.cos(a[:, None] - a[None, :])
+                scores *= _nearness(n, m)
             scores = tl.where(_sees(n, n, REVERSE), scores, 0.0)
             d = tl.dot(scores.to(DOT), keys.to(DOT), d)
-            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, keys, feed_values, feed_e, a, DOT, WEIGHTED)
+            S0, S1, z0, z1 = _fed(
+                S0, S1, z0, z1, keys, feed_values, feed_e, cos, sin, DOT, WEIGHTED
+            )
         d = _times_slope(d, _rows(x, n, valid, x_n, k, K, x_k), MAP)
         # elu1's slope at what is not there is 1, and its gradient must be 0.
         d = tl.where(valid[:, None], d, 0.0)

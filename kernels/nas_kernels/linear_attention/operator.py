@@ -30,7 +30,7 @@ def _planned(
         feature_map=feature_map, causal=causal, key_lengths=key_lengths, eps=eps,
     )  # fmt: skip
     return plan(
-        q, k, v, definition, feature_map=feature_map, norm=None, causal=causal,
+        "linear_attention", q, k, v, definition, feature_map=feature_map, norm=None, causal=causal,
         query_lengths=None, key_lengths=key_lengths, eps=eps, backend=backend,
     )  # fmt: skip
 
@@ -75,10 +75,11 @@ def linear_attention(
     return _planned(
         q, k, v, feature_map=feature_map, causal=causal, key_lengths=key_lengths, eps=eps,
         backend=backend,
-    ).run()  # fmt: skip
+    )()  # fmt: skip
 
 
 def plan(
+    operator: str,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -96,7 +97,7 @@ def plan(
     check_eps(eps)
     chosen, why = choose(backend, q, v)
     if chosen == "reference":
-        return Plan("reference", "the definition, query by query", why, definition)
+        return Plan(operator, "reference", "the definition, query by query", why, definition)
     if chosen == "triton":
         from nas_kernels.linear_attention import triton_form
 
@@ -106,13 +107,13 @@ def plan(
             triton_form.linear_attention, q, k, v, placed(norm, q), placed(query_lengths, q),
             placed(key_lengths, q), feature_map, causal, eps,
         )  # fmt: skip
-        return Plan("triton", _told(causal, segments, span), why, run)
+        return Plan(operator, "triton", _told(causal, segments, span), why, run)
     form = f"chunks of {torch_form.CHUNK}" if causal else "keys into a state, queries from it"
     run = partial(
         torch_form.linear_attention, q, k, v, feature_map=feature_map, norm=norm, causal=causal,
         query_lengths=query_lengths, key_lengths=key_lengths, eps=eps,
     )  # fmt: skip
-    return Plan("torch", form, why, run)
+    return Plan(operator, "torch", form, why, run)
 
 
 def _told(causal: bool, segments: int, span: int) -> str:

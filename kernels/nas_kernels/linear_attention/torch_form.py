@@ -5,14 +5,14 @@ Legend: B batch, H heads, T queries, S keys, K key width, V value width, R featu
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_kernels.arguments import padding_of, sum_dtype
+from nas_kernels.arguments import padding_of
 from nas_kernels.linear_attention.reference import FeatureMap, phi
+from nas_kernels.precision import autocast_off, sum_dtype
 
 CHUNK = 64
 """Tokens in whose square the causal form computes scores; between chunks it carries a state."""
@@ -31,7 +31,7 @@ def linear_attention(
     eps: float,
 ) -> Tensor:
     """As operator.py says; the inputs are taken as checked. norm is M of each row, or None."""
-    with _autocast_off(q.device.type):
+    with autocast_off(q.device.type):
         dtype = sum_dtype(q.dtype)
         features = _features(feature_map, norm, max(q.shape[2], k.shape[2]), dtype)
         queries = features(_true(q.to(dtype), query_lengths))
@@ -85,8 +85,9 @@ def _features(
     m = norm[:, None, None].to(dtype)
     positions = torch.arange(longest, device=norm.device, dtype=dtype)
     # Who stands beyond M is padding, or M was not to be seen: no weight turns negative.
-    angles = torch.minimum(positions, m) * (math.pi / 2) / m
-    turn = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    at = torch.minimum(positions, m)
+    # From the nearer end, where a cosine is small: rounding an angle near pi/2 would tell.
+    turn = torch.stack([m - at, at], dim=-1).mul(math.pi / 2 / m[..., None]).sin()
 
     def turned(x: Tensor) -> Tensor:
         x = phi(x, feature_map)
@@ -100,10 +101,3 @@ def _features(
 def _true(x: Tensor, lengths: Tensor | None) -> Tensor:
     # What lies in padding may be NaN, and the gradient of a map at NaN is NaN even times zero.
     return x if lengths is None else x.masked_fill(padding_of(lengths, x), 0)
-
-
-def _autocast_off(device_type: str) -> AbstractContextManager[None]:
-    # The meta device, used for counting, knows no autocast.
-    if not torch.amp.is_autocast_available(device_type):
-        return nullcontext()
-    return torch.autocast(device_type, enabled=False)

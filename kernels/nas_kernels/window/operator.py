@@ -29,13 +29,21 @@ def _planned(
         # No token lies farther away; a plain number keeps the kernel from being compiled anew.
         near = min(window, max(q.shape[2], k.shape[2]))
         run = partial(triton_form.window_attention, q, k, v, placed(key_lengths, q), near, causal)
-        return Plan("triton", "online softmax over the blocks of keys in reach", why, run)
+        return Plan(
+            "window_attention",
+            "triton",
+            "online softmax over the blocks of keys in reach",
+            why,
+            run,
+        )
     options = {"window": window, "causal": causal, "key_lengths": key_lengths}
     if chosen == "reference":
         run = partial(reference.window_attention, q, k, v, **options)
-        return Plan("reference", "the definition, query by query", why, run)
+        return Plan("window_attention", "reference", "the definition, query by query", why, run)
     run = partial(torch_form.window_attention, q, k, v, **options)
-    return Plan("torch", "blocks of queries against the keys around them", why, run)
+    return Plan(
+        "window_attention", "torch", "blocks of queries against the keys around them", why, run
+    )
 
 
 @explainable(_planned)
@@ -74,4 +82,4 @@ def window_attention(
     """
     return _planned(
         q, k, v, window=window, causal=causal, key_lengths=key_lengths, backend=backend
-    ).run()
+    )()

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_kernels.arguments import blanked, sum_dtype
+from nas_kernels.arguments import blanked
+from nas_kernels.precision import autocast_off, sum_dtype
 
 LEAST_BLOCK = 64
 """Queries a block at least: a narrow window would leave products too small to be fast."""
@@ -26,6 +27,13 @@ def window_attention(
     key_lengths: Tensor | None,
 ) -> Tensor:
     """As operator.py says; the inputs are taken as checked."""
+    with autocast_off(q.device.type):
+        return _by_blocks(q, k, v, window, causal, key_lengths)
+
+
+def _by_blocks(
+    q: Tensor, k: Tensor, v: Tensor, window: int, causal: bool, key_lengths: Tensor | None
+) -> Tensor:
     dtype = sum_dtype(q.dtype)
     query, key, value = q.to(dtype) / math.sqrt(q.shape[3]), k.to(dtype), v.to(dtype)
     if key_lengths is not None:

@@ -1,0 +1,119 @@
+"""Which form runs, who says so, and does the compiler see through it?"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from nas.model.supernet import Supernet
+from nas.space.loader import load_space
+from nas.space.task_shape import TaskShape
+from nas_kernels import cosformer_attention, explain, linear_attention, window_attention
+from nas_kernels.dispatch import choose
+from tests.kernels.conformance import draw
+
+OPERATORS: dict[str, Callable[..., Tensor]] = {
+    "linear_attention": linear_attention,
+    "cosformer_attention": cosformer_attention,
+    "window_attention": partial(window_attention, window=3),
+}
+
+
+def events(call: Callable[[], Any]) -> set[str]:
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        call()
+    return {event.key for event in found.key_averages()}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("backend", ["reference", "torch", "triton"])
+def test_the_profiler_sees_what_runs(name: str, backend: str) -> None:
+    q, k, v, _ = (t.float() for t in draw((1, 1, 4, 4, 8, 8)))
+    seen = events(lambda: OPERATORS[name](q, k, v, backend=backend))
+    assert f"nas_kernels::{name} ({backend})" in seen
+
+
+def test_the_supernet_uses_these_operators() -> None:
+    space = load_space("digits_tiny")
+    shape = TaskShape(8, 1, 10)
+    supernet = Supernet(space, shape)
+    images = torch.randn(2, 1, 8, 8)
+    for attention in space.all_attentions:
+        network = space.homogeneous(attention).extreme("smallest")
+        seen = events(lambda network=network: supernet(images, network))
+        used = {key for key in seen if key.startswith("nas_kernels::")}
+        expected = {f"nas_kernels::{attention}_attention (torch)"}
+        assert used == (expected if str(attention) in ("linear", "cosformer") else set())
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_compiler_sees_one_graph(name: str, causal: bool) -> None:
+    q, k, v, _ = (t.float() for t in draw((1, 2, 9, 9, 8, 8)))
+    call = partial(OPERATORS[name], causal=causal)
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    inputs = [t.requires_grad_() for t in (q, k, v)]
+    want, got = call(*inputs), compiled(*inputs)
+    assert torch.allclose(got, want, atol=1e-6)
+    for a, b in zip(
+        torch.autograd.grad(got.sum(), inputs), torch.autograd.grad(want.sum(), inputs), strict=True
+    ):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_export_holds_plain_operators_alone(name: str) -> None:
+    class Attention(torch.nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return OPERATORS[name](q, k, v, causal=True)
+
+    tensors = tuple(t.float() for t in draw((2, 2, 70, 70, 8, 8))[:3])
+    tokens = torch.export.Dim("tokens", min=2, max=4096)
+    program = torch.export.export(Attention(), tensors, dynamic_shapes=[{2: tokens}] * 3)
+    targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert targets
+    assert all(each.startswith(("aten.", "<built-in", "_operator", "sym_")) for each in targets)
+    longer = tuple(t.float() for t in draw((2, 2, 131, 131, 8, 8))[:3])
+    got, want = program.module()(*longer), OPERATORS[name](*longer, causal=True)
+    assert torch.allclose(got, want, atol=1e-5)
+
+
+def test_what_is_no_operator_is_named() -> None:
+    with pytest.raises(ValueError, match="function is relu, expected an operator of nas_kernels"):
+        explain(torch.relu, torch.zeros(1))
+
+
+def test_explain_raises_what_the_call_would() -> None:
+    x = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="eps is 0"):
+        explain(linear_attention, x, x, x, eps=0)
+    assert explain(linear_attention, x, x, x, backend="reference") == (
+        "reference: the definition, query by query (as asked for)"
+    )
+    assert explain(linear_attention, x, x, x, causal=True, backend="triton") == (
+        "triton: causal scan, one program a head (as asked for)"
+    )
+
+
+def test_auto_never_raises_for_want_of_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_kernels.dispatch._installed", lambda: False)
+    x = torch.zeros(1, 1, 2, 2)
+    assert choose("auto", x, x) == ("torch", "the tensors lie on cpu")
+    with pytest.raises(ValueError, match="backend is 'triton', but the tensors lie on cpu"):
+        linear_attention(x, x, x, backend="triton")
+
+
+def test_the_face_loads_no_triton() -> None:
+    code = (
+        "import sys, torch, nas_kernels as n\n"
+        "x = torch.zeros(1, 1, 2, 2)\n"
+        "n.cosformer_attention(x, x, x)\n"
+        "sys.exit('nas_kernels.linear_attention.kernels' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
