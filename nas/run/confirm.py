@@ -23,6 +23,7 @@ from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
 from nas.train.checkpoint import read_state
+from nas.train.standalone import standalone_file
 from nas.train.supernet import supernet_file
 
 Pair = tuple[Trial, Architecture, str | None]
@@ -55,9 +56,19 @@ def confirm(
         pairs = _pairs(running, members)
         _charge_only(running, "confirm")
         proposals = _trainings(running, pairs)
-        running.evaluate("confirmed", fixed(proposals), len(proposals))
+        _note_weights(running, running.evaluate("confirmed", fixed(proposals), len(proposals)))
         write_report(running, reporter)
         return running.store.set_state(running.lease, "succeeded", phase="report")
+
+
+def _note_weights(running: Running, trials: Sequence[Trial]) -> None:
+    """Enters the trained networks into the record, so that MLflow gets a copy of each."""
+    for trial in trials:
+        seed = Standing.of(trial).seed
+        file = standalone_file(running.setup.standalone, trial.architecture, seed or 0)
+        # An earlier training's file may have been taken away since: its figures stay.
+        if trial.succeeded and file.exists():
+            running.note_artifact(f"standalone/{file.name}", file)
 
 
 def _check_supernet(running: Running) -> None:
