@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,12 @@ ROOT = Path(__file__).parents[2]
 
 def curve(reports: list[Progress]) -> dict[int, float]:
     return {report.step: report.loss for report in reports}
+
+
+def written(folder: Path) -> tuple[int, int]:
+    """Which file the supernet is and when it was written, but not when it was last read."""
+    found = supernet_file(folder).stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -62,6 +69,7 @@ def test_a_killed_process_is_resumed_bit_by_bit(data: ImageData, tmp_path: Path)
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
+from types import SimpleNamespace
 from nas import catalog
 from nas.train.supernet import train_supernet
 from tests.train.cases import request
@@ -95,12 +103,41 @@ for report in train_supernet(spec, data, Path({str(tmp_path / "cut")!r}), "cpu")
     assert same_weights(*networks)
 
 
+def test_a_run_stopped_between_its_steps_goes_on_from_the_checkpoint_of_the_clock(
+    data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = request({"steps": 60, "checkpoint_every": 50})
+    whole = finish(train_supernet(spec, data, tmp_path / "whole", "cpu"))
+    assert [report.step for report in whole if report.saved] == [50, 60]
+    clock = SimpleNamespace(now=1000.0)
+    clock.perf_counter = lambda: clock.now
+    monkeypatch.setattr("nas.train.loop.time", clock)
+    run = train_supernet(spec, data, tmp_path / "cut", "cpu")
+    seen = []
+    # Two minutes count from the last checkpoint, and from the start before there is any.
+    for now in (1000.0, 1119.0, 1120.0, 1239.0):
+        clock.now = now
+        seen.append(next(run))
+    assert [(report.step, report.saved) for report in seen] == [
+        (10, False),
+        (20, False),
+        (30, True),
+        (40, False),
+    ]
+    run.close()
+    assert checkpoint.read_state(supernet_file(tmp_path / "cut"), {}).step == 30
+    rest = finish(train_supernet(spec, data, tmp_path / "cut", "cpu"))
+    assert curve(rest) == {step: curve(whole)[step] for step in (40, 50, 60)}
+    networks = [load_supernet(spec, tmp_path / each, "cpu") for each in ("whole", "cut")]
+    assert same_weights(*networks)
+
+
 def test_a_finished_run_is_found_and_not_trained_again(data: ImageData, tmp_path: Path) -> None:
     spec = request()
     last = finish(train_supernet(spec, data, tmp_path, "cpu"))[-1]
-    before = supernet_file(tmp_path).stat()
+    before = written(tmp_path)
     assert finish(train_supernet(spec, data, tmp_path, "cpu")) == [last]
-    assert supernet_file(tmp_path).stat() == before
+    assert written(tmp_path) == before
     # What only the training needs is not kept.
     assert all(name.startswith("weight/") for name in load_file(supernet_file(tmp_path)))
 
@@ -263,9 +300,9 @@ def test_who_waited_finds_it_trained(
     next(first)
     assert next(second).waiting
     last = finish(first)[-1]
-    written = supernet_file(tmp_path).stat()
+    before = written(tmp_path)
     assert finish(second) == [last]
-    assert supernet_file(tmp_path).stat() == written
+    assert written(tmp_path) == before
 
 
 def test_where_nothing_can_be_locked_training_goes_on(
