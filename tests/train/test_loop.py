@@ -15,8 +15,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector
+from torch.optim import SGD
 
 from nas.errors import CheckpointError, TrainingDiverged
+from nas.model.network import StandaloneNetwork
 from nas.search.recipe import TrainingRecipe
 from nas.task.task import ImageData
 from nas.train import checkpoint
@@ -341,6 +345,30 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(
     saved = supernet_file(tmp_path)
     weights = load_file(saved).values() if saved.exists() else []
     assert all(torch.isfinite(each).all() for each in weights)
+
+
+@pytest.mark.parametrize("clip_norm", [1e-3, 1e6])
+def test_a_gradient_is_cut_to_the_longest_that_is_allowed(
+    clip_norm: float, data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its update is the gradient itself, times the rate.
+    monkeypatch.setattr("nas.train.loop.optimizer_for", lambda net, _: SGD(net.parameters(), lr=1))
+    once = {"steps": 1, "warmup_steps": 0, "learning_rate": 0.5, "precision": "float32"}
+    spec = request(standalone={**once, "clip_norm": clip_norm})
+    architecture, recipe = spec.search_space.extreme("largest"), spec.standalone
+    network = StandaloneNetwork(architecture, spec.task_shape, 3)
+    before = parameters_to_vector(network.parameters()).detach()
+    images, labels = data.training_batch(0, recipe.batch_size, 3, recipe.augmentation)
+    loss = cross_entropy(network(images), labels, label_smoothing=recipe.label_smoothing)
+    raw = parameters_to_vector(torch.autograd.grad(loss, list(network.parameters())))
+    assert 1e-3 < raw.norm() < 1e6
+
+    given: dict[str, Any] = {"seed": 3, "folder": tmp_path, "device": "cpu"}
+    finish(train_standalone(architecture, spec, data, **given))
+    trained = load_standalone(architecture, spec, **given)
+    update = parameters_to_vector(trained.parameters()).detach() - before
+    cut = raw * min(1.0, clip_norm / raw.norm().item())
+    assert (update + 0.5 * cut).norm() < 1e-2 * 0.5 * cut.norm()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
