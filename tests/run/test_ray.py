@@ -10,16 +10,18 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from ray import tune
 
 from nas.errors import MachineUnavailable
 from nas.run import ray_tune
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.executor import LocalExecutor
-from nas.run.queue import fixed
+from nas.run.queue import TrialQueue, fixed
 from nas.run.ray_tune import RayExecutor
 from nas.run.workspace import Workspace
 from nas.search.spec import ExecutorSpec
@@ -108,6 +110,38 @@ class TestConnecting:
         executor._connect()
         executor.close()
         assert asked == []
+
+
+class Asked(Exception):
+    """Enough was seen: nothing need run."""
+
+
+def test_a_worker_is_asked_for_with_its_cores_and_its_share_of_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def tuner(trainable: Any, **given: Any) -> None:
+        asked.append((trainable.default_resource_request({}), given["tune_config"]))
+        raise Asked
+
+    def options(**given: Any) -> None:
+        asked.append((given["num_cpus"], given["num_gpus"]))
+        raise Asked
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(tune, "Tuner", tuner)
+    monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=options))
+    executor = RayExecutor(ExecutorSpec(workers=3, cores=2, gpus=0.5, training_cores=8))
+    given = Setup.of(SPEC, tmp_path, tmp_path, tmp_path)
+    with pytest.raises(Asked):
+        next(executor.train(given))
+    with pytest.raises(Asked):
+        executor.evaluate(given, TrialQueue(fixed([]), lambda _: None), lambda _: None)
+    training, (each, config) = asked
+    assert training == (8, 0.5)
+    assert each.required_resources == {"CPU": 2, "GPU": 0.5}
+    assert (config.max_concurrent_trials, config.reuse_actors) == (3, True)
 
 
 @pytest.fixture(scope="module")
