@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from nas.cli.tables import terminal
 from nas.errors import EtnasError, LeaseLost, SearchStateError, SpecError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from nas.report.result import SearchResult
     from nas.search.spec import SearchSpec
 
@@ -100,7 +102,7 @@ def _foreground(
     from nas.cli.progress import Bars
     from nas.report.result import find_search
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = terminal(stderr=True)
     found = find_search(search_id, home).id
     again = f"go on with: nas {verb} {found}{at(home)}"
     console.print(f"search [bold]{found}[/bold]")
@@ -147,7 +149,7 @@ def _show(result: SearchResult, home: Path | None, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result.to_json()))
         return
-    console = Console(highlight=False)
+    console = terminal()
     show_front(console, result)
     console.print()
     for name, value in _places(result, home).items():

@@ -37,7 +37,11 @@ class Costs:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of the largest part's working set for one image in float32, at inference."""
+        """Peak bytes for one image in float32 at inference: the largest part's working set.
+
+        Beside the weights, copies of them and the image; what a kernel allocates within one
+        operation is not in it. Within a quarter of what the network's tensors take, as tested.
+        """
         return BYTES_PER_ELEMENT * self.activations
 
 

@@ -128,7 +128,11 @@ class Attention(Protocol):
         ...
 
     def core_activations(self, sizes: Sizes, options: Options) -> int:
-        """Elements that the core holds at once beside q, k, v and its output."""
+        """Elements that the core holds at once, at its peak, beside q, k, v and its output.
+
+        What is the same for all images of a batch, and what a kernel holds within one operation,
+        do not count.
+        """
         ...
 
     def attend(

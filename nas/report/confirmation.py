@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from nas import catalog
 from nas.cost.analytic import FLOPS
 from nas.report.evidence import (
-    MIXING_WINS,
     NOT_RESOLVED,
+    Better,
     Confirmation,
     Contrast,
     Difference,
@@ -82,8 +82,9 @@ def _member(
         for attention, rival in rivals.items()
         if attention != own and set(runs) & set(rival)
     )
-    overall = _overall(own, contrasts, spec)
-    return MemberConfirmation(architecture.id, own, flops, _values(names, runs), contrasts, overall)
+    better, verdict = _overall(own, contrasts, spec)
+    values = _values(names, runs)
+    return MemberConfirmation(architecture.id, own, flops, values, contrasts, better, verdict)
 
 
 def _values(names: Iterable[str], runs: BySeed) -> dict[str, Estimate]:
@@ -115,34 +116,38 @@ def _contrast(
     # A hair of slack: the tolerance is a round number and the ratio is not.
     matched = abs(ratio - 1) <= spec.confirmation.flops_tolerance + 1e-9
     metric = next(iter(names.values()))
-    verdict = _verdict(metric, differences[0].estimate, attention, own) if matched else NOT_RESOLVED
+    better = _better(metric, differences[0].estimate) if matched else None
+    verdict = _verdict(better, own, [attention])
     values = _values(names, rival)
-    return Contrast(attention, other.id, ratio, matched, differences, values, verdict)
+    return Contrast(attention, other.id, ratio, matched, differences, values, better, verdict)
 
 
-def _verdict(metric: Metric, estimate: Estimate, attention: str, own: str | None) -> str:
+def _better(metric: Metric, estimate: Estimate) -> Better:
     if estimate.low is None or estimate.high is None or estimate.low <= 0 <= estimate.high:
-        return NOT_RESOLVED
-    better = (estimate.high < 0) == (metric.direction == "minimize")
-    if not better:
-        return _won_by(attention)
-    return MIXING_WINS if own is None else _won_by(own)
+        return None
+    member = (estimate.high < 0) == (metric.direction == "minimize")
+    return "member" if member else "rival"
 
 
-def _overall(own: str | None, contrasts: Sequence[Contrast], spec: SearchSpec) -> str:
+def _overall(
+    own: str | None, contrasts: Sequence[Contrast], spec: SearchSpec
+) -> tuple[Better, str]:
     """A member wins only against every other type of the space; one rival that wins settles it."""
-    lost = [each.attention for each in contrasts if each.verdict == _won_by(each.attention)]
-    if lost:
-        return _won_by(*lost)
     others = {str(attention) for attention in spec.search_space.all_attentions} - {own}
-    beaten = {each.attention for each in contrasts if each.verdict != NOT_RESOLVED}
-    if not contrasts or not beaten >= others:
+    lost = [each.attention for each in contrasts if each.better == "rival"]
+    beaten = {each.attention for each in contrasts if each.better == "member"}
+    won = bool(contrasts) and beaten >= others
+    better: Better = "rival" if lost else "member" if won else None
+    return better, _verdict(better, own, lost)
+
+
+def _verdict(better: Better, own: str | None, rivals: Sequence[str]) -> str:
+    if better is None:
         return NOT_RESOLVED
-    return MIXING_WINS if own is None else _won_by(own)
-
-
-def _won_by(*attentions: str) -> str:
-    return f"{' and '.join(attentions)} {'wins' if len(attentions) == 1 else 'win'} here"
+    if better == "member" and own is None:
+        return "mixing wins"
+    winners = rivals if better == "rival" else [str(own)]
+    return f"{' and '.join(winners)} {'wins' if len(winners) == 1 else 'win'} here"
 
 
 def _fidelity(

@@ -13,13 +13,13 @@ from nas.report.statistics import Estimate
 from nas.search.objective import Metric
 from nas.space.architecture import Architecture
 
-Verdict = Literal[
-    "search covers more", "search covers less", "not resolved", "not comparable", "exploratory"
-]
+Verdict = Literal["covers more", "covers less", "not resolved", "not comparable", "exploratory"]
+"""Of the first side; the last three decide nothing."""
+Better = Literal["member", "rival"] | None
+"""Which of two networks trained alone is better; None where that is not resolved."""
 NOT_RESOLVED: Final = "not resolved"
 NOT_COMPARABLE: Final = "not comparable"
 EXPLORATORY: Final = "exploratory"
-MIXING_WINS: Final = "mixing wins"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,9 @@ class Contrast:
     """The primary metric first."""
     values: Mapping[str, Estimate]
     """The homogeneous network's own results by metric, over its seeds."""
+    better: Better
     verdict: str
+    """The same in words."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,10 @@ class MemberConfirmation:
     flops: int
     values: Mapping[str, Estimate]
     contrasts: tuple[Contrast, ...]
+    better: Better
+    """The member against every other type of the space, or any rival against it."""
     verdict: str
+    """The same in words."""
 
 
 @dataclass(frozen=True)

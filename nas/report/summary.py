@@ -140,7 +140,7 @@ def compare_at_equal_n(
     difference = sides[0].mean - sides[1].mean
     verdict: Verdict = NOT_RESOLVED
     if resolved and noise is not None and abs(difference) > 2 * noise:
-        verdict = "search covers more" if difference > 0 else "search covers less"
+        verdict = "covers more" if difference > 0 else "covers less"
     return Comparison(control, n, sides[0], sides[1], difference, noise, verdict)
 
 

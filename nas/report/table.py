@@ -133,7 +133,7 @@ def hypervolumes(
             coverage(each.other),
             f"{each.difference:+.4f}",
             noise(each),
-            each.verdict,
+            f"{first} {each.verdict}" if each.verdict.startswith("covers") else each.verdict,
         )
         for each in comparisons
     )

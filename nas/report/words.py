@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nas.report.evidence import (
     EXPLORATORY,
-    MIXING_WINS,
     NOT_RESOLVED,
     Comparison,
     Confirmation,
@@ -204,7 +203,8 @@ def _confirmation(summary: Summary) -> list[str]:
 def _verdict(summary: Summary, member: MemberConfirmation) -> str:
     name = member_name(summary, member.architecture_id)
     kind = "mixed" if member.attention is None else f"all {member.attention}"
-    verdict = "Mixing wins" if member.verdict == MIXING_WINS else member.verdict
+    mixing = member.better == "member" and member.attention is None
+    verdict = "Mixing wins" if mixing else member.verdict
     return f"Front member {name}, {kind}: {verdict}."
 
 

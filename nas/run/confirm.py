@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from nas.cost.analytic import FLOPS
 from nas.errors import NothingFeasible, SearchStateError
 from nas.operators.declaration import Choice
-from nas.run.evaluate import load_data
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, holding
 from nas.run.search import Reporter, write_report
@@ -23,6 +22,7 @@ from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
 from nas.train.checkpoint import read_state
+from nas.train.standalone import standalone_file
 from nas.train.supernet import supernet_file
 
 Pair = tuple[Trial, Architecture, str | None]
@@ -55,9 +55,19 @@ def confirm(
         pairs = _pairs(running, members)
         _charge_only(running, "confirm")
         proposals = _trainings(running, pairs)
-        running.evaluate("confirmed", fixed(proposals), len(proposals))
+        _note_weights(running, running.evaluate("confirmed", fixed(proposals), len(proposals)))
         write_report(running, reporter)
         return running.store.set_state(running.lease, "succeeded", phase="report")
+
+
+def _note_weights(running: Running, trials: Sequence[Trial]) -> None:
+    """Enters the trained networks into the record, so that MLflow gets a copy of each."""
+    for trial in trials:
+        seed = Standing.of(trial).seed
+        file = standalone_file(running.setup.standalone, trial.architecture, seed or 0)
+        # An earlier training's file may have been taken away since: its figures stay.
+        if trial.succeeded and file.exists():
+            running.note_artifact(f"standalone/{file.name}", file)
 
 
 def _check_supernet(running: Running) -> None:
@@ -68,12 +78,14 @@ def _check_supernet(running: Running) -> None:
             f"search {running.id}: its supernet {file} is gone, so no rival can be scored; put it "
             "back (MLflow has a copy, supernet.safetensors), or run the request as a new search"
         )
-    images = load_data(running.spec, running.place.data_root).digest
-    if not read_state(file, {"data digest": images}).complete:
+    if not read_state(file, {}).complete:
         raise SearchStateError(
             f"search {running.id}: its supernet {file} is trained to a part only; put the finished "
             "one back (MLflow has a copy, supernet.safetensors), or run the request as a new search"
         )
+    # A training that is finished only compares the images, where they are: on a worker.
+    for _ in running.executor.train(running.setup):
+        pass
 
 
 def _charge_only(running: Running, phase: str) -> None:

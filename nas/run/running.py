@@ -97,8 +97,9 @@ class Running:
     @property
     def _devices(self) -> int:
         """How many the phase at hand holds."""
-        executor = self.spec.executor
-        return executor.training_devices if self.phase == "supernet" else executor.workers
+        if self.phase == "supernet":
+            return self.spec.executor.training_devices
+        return self.executor.processes
 
     def _count(self, phase: str, more: Spend) -> None:
         if phase in BUDGETED:

@@ -43,7 +43,7 @@ class TrainingRecipe(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Format of matrix products; `auto`: bfloat16 where the device computes in it and gains."""
     checkpoint_every: Positive = 200
-    """Steps between checkpoints; they decide no weight."""
+    """Steps between checkpoints, beside one every two minutes; they decide no weight."""
 
 
 class Stability(Section):

@@ -26,7 +26,7 @@ class Part:
 
     `variant` names the choice that owns the tensors: in a supernet, each variant of a part has its
     own. `macs` are multiply-accumulates for one image by group; `activations` are the elements that
-    live at once while the part runs, its input and output included.
+    live at once while the part runs, its input and output included, beside weights and the image.
     """
 
     path: str
@@ -117,7 +117,6 @@ def _outer(
 
 def _embedding(stem: str, patch: int, shape: TaskShape, sizes: Sizes, patches: int) -> Part:
     width = sizes["width"]
-    pixels = shape.channels * shape.side**2
     if stem == "patch":
         kernel, inner = patch, 0
         parameters = {
@@ -133,7 +132,7 @@ def _embedding(stem: str, patch: int, shape: TaskShape, sizes: Sizes, patches: i
             "point_bias": Parameter(("width",), init="zeros"),
         }
     macs = patches * width * (shape.channels * kernel**2 + inner * width)
-    held = pixels + (1 + 2 * inner) * patches * width
+    held = (1 + inner) * patches * width
     return Part("embedding", f"{stem}{patch}", parameters, sizes, (("embedding", macs),), held)
 
 

@@ -21,6 +21,8 @@ from nas.train.checkpoint import State
 from nas.train.precision import autocast, precision_for
 
 REPORT_EVERY = 10
+# However long its steps take, a stopped run loses little more: every slice of some minutes counts.
+CHECKPOINT_SECONDS = 120.0
 WAIT_SECONDS = 1.0
 
 Forward = Callable[..., Tensor]
@@ -87,6 +89,8 @@ class Run:
 def train(run: Run, device: torch.device | str) -> Generator[Progress]:
     """Trains, or goes on where the checkpoint stands; reports every 10 steps and when it saved.
 
+    It saves every `checkpoint_every` steps, and at a report two minutes after it last did.
+
     Every draw is a function of (seed, step), so a resumed run has the losses and, on a CPU with as
     many threads, the weights of an undisturbed one bit by bit. Where another process trains into
     the same file, it reports that process's steps and takes over what that leaves.
@@ -121,6 +125,7 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
 
     pending: list[Tensor] = []
     resumed_at, spent = time.perf_counter(), state.seconds
+    saved_at = resumed_at
     for step in range(state.step, recipe.steps):
         pending.append(_step(run, data, optimizer, forward, step))
         done = step + 1
@@ -134,8 +139,11 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
         if run.limit is not None and time.perf_counter() - begun > run.limit and not stopped:
             stopped = "the time budget is spent" if done < recipe.steps else ""
         ended = done == recipe.steps or bool(stopped)
-        saving = ended or done % recipe.checkpoint_every == 0
-        if saving or done % REPORT_EVERY == 0:
+        reporting = done % REPORT_EVERY == 0
+        # At a report alone, so that the clock decides no step over which a loss is averaged.
+        overdue = reporting and time.perf_counter() - saved_at >= CHECKPOINT_SECONDS
+        saving = ended or overdue or done % recipe.checkpoint_every == 0
+        if saving or reporting:
             loss = _mean_loss(pending, done)
             pending.clear()
             seconds = spent + time.perf_counter() - resumed_at
@@ -144,6 +152,7 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
             )
             if saving:
                 checkpoint.write(run.file, _tensors(network, None if ended else optimizer), state)
+                saved_at = time.perf_counter()
             yield Progress(done, recipe.steps, loss, seconds, saving, stopped)
             # The caller's time between reports is not training.
             spent, resumed_at = seconds, time.perf_counter()

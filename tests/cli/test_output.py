@@ -124,6 +124,18 @@ def test_a_terminal_without_columns(finished: Finished, monkeypatch: pytest.Monk
     assert nas("pareto", finished.id, "--home", finished.home).out.startswith("Front")
 
 
+def test_a_search_without_columns_names_paths_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    home = tmp_path / "a:x:b"
+    said = nas("search", written(tmp_path / "spec.yaml", SMALL), "--home", home)
+    assert said.code == 0
+    assert said.err.startswith("search ")
+    assert said.out.startswith("Front")
+    assert f"report   {home}" in said.out
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -25,6 +25,7 @@ from nas.space.blueprint import GROUPS, blueprint
 from nas.space.loader import load_space
 from nas.space.search_space import End, SearchSpace
 from nas.space.task_shape import TaskShape
+from tests.operators.conformance import bytes_an_image
 from tests.space.spaces import SHIPPED, SMALL
 
 SHAPE = TaskShape(side=8, channels=3, classes=10)
@@ -66,6 +67,28 @@ class TestAgainstTheNetwork:
         assert costs(architecture, shape).flops == pytest.approx(
             counter.get_total_flops(), rel=1e-3
         )
+
+
+# Its image is far larger than its single token.
+LAYER = {"attention": "linear", "heads": 2, "head_width": 4, "ffn_width": 16}
+SMALLEST = Architecture.from_json({"patch_size": 32, "width": 16, "layers": [LAYER]})
+
+
+@pytest.mark.parametrize(("architecture", "shape"), [*CASES[::4], (SMALLEST, SHAPE)])
+def test_activation_bytes_are_within_a_quarter_of_what_tensors_take(
+    architecture: Architecture, shape: TaskShape
+) -> None:
+    # Enough tokens for attention to weigh.
+    shape = replace(shape, side=4 * shape.side)
+    with torch.device("meta"):
+        network = StandaloneNetwork(architecture, shape).eval()
+        image = torch.empty(1, shape.channels, shape.side, shape.side)
+    found = bytes_an_image(
+        lambda batch: network(image.repeat(batch, 1, 1, 1)), list(network.parameters())
+    )
+    # The images are the caller's, and live throughout.
+    beside = found - image.nbytes
+    assert 1 / 1.25 <= costs(architecture, shape).activation_bytes / beside <= 1.25
 
 
 @pytest.mark.parametrize(("architecture", "shape"), CASES, ids=lambda each: getattr(each, "id", ""))

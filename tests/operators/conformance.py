@@ -5,7 +5,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import jsonschema
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measuring.tensor_bytes import TensorBytes
 from nas import catalog
 from nas.errors import SpecError
 from nas.operators.declaration import (
@@ -30,6 +32,8 @@ from nas.registry import Registry
 from nas.space.dimension import ATTENTION_SELF, FFN, Operator
 
 HEADS, HEAD_WIDTH = 3, 4
+# Declared activations may be off by a running maximum a row, or a normaliser.
+CORE_WITHIN = 1.15
 
 
 def settings(options: Mapping[str, Option]) -> list[dict[str, str | int]]:
@@ -65,6 +69,21 @@ def tensors(
         name: torch.randn(each.shape(sizes), generator=generator, dtype=torch.float64)
         for name, each in parameters.items()
     }
+
+
+def bytes_an_image(run: Callable[[int], object], held: Sequence[Tensor] = ()) -> float:
+    """What each further image of a batch adds to the tensor bytes at the peak of `run(batch)`.
+
+    Copies of weights and tables, the same for every image, drop out; what a kernel allocates within
+    one operation is not seen.
+    """
+    peaks = []
+    for batch in (64, 128):
+        counter = TensorBytes(held)
+        with torch.inference_mode(), counter:
+            run(batch)
+        peaks.append(counter.peak)
+    return (peaks[1] - peaks[0]) / 64
 
 
 class DeclarationConformance:
@@ -166,6 +185,10 @@ class AttentionConformance(DeclarationConformance):
         q, k, v = torch.randn((3, *shape), generator=generator, dtype=torch.float64)
         return q, k, v
 
+    def run_batch(self, options: Options, grid: Grid, batch: int) -> Tensor:
+        """The output for a batch of random inputs, which are made here."""
+        return self.run(*self.inputs(grid, batch), options, grid)
+
     def cases(self) -> list[tuple[dict[str, str | int], Grid]]:
         """Every setting of the options on every grid."""
         return list(itertools.product(settings(self.attention.options), self.grids))
@@ -262,6 +285,15 @@ class AttentionConformance(DeclarationConformance):
             assert 2 * self.attention.core_macs(sizes_of(grid), options) == pytest.approx(
                 counter.get_total_flops(), rel=1e-3
             )
+
+    def test_declared_activations_are_what_the_tensors_take(self) -> None:
+        for options, grid in self.cases():
+            found = bytes_an_image(partial(self.run_batch, options, grid))
+            sizes = sizes_of(grid)
+            # q, k, v and the output, in float64.
+            around = 4 * HEADS * sizes["tokens"] * HEAD_WIDTH
+            declared = 8 * (around + self.attention.core_activations(sizes, options))
+            assert 1 / CORE_WITHIN < declared / found < CORE_WITHIN, (options, grid)
 
     def test_efficient_means_linear_in_the_tokens(self) -> None:
         options = {name: each.default for name, each in self.attention.options.items()}

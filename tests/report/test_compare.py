@@ -7,7 +7,8 @@ import pytest
 
 from nas.errors import NothingFeasible, SpecError
 from nas.report.compare import compare_fronts
-from nas.report.evidence import NOT_COMPARABLE
+from nas.report.evidence import NOT_COMPARABLE, Verdict
+from nas.report.table import hypervolumes
 from nas.search.pareto import reference_point
 from nas.search.trial import Trial
 from tests.report.samples import controls, request, searched, trial
@@ -110,7 +111,12 @@ def test_latencies_of_other_workloads_are_not_on_one_scale() -> None:
         for scale in (1e-6, 2e-4)
     )
     assert compare_fronts((one, fast), (two, slow)).comparison.verdict == NOT_COMPARABLE
-    assert compare_fronts((one, fast), (one, slow)).comparison.verdict != NOT_COMPARABLE
+    same = compare_fronts((one, fast), (one, slow)).comparison
+    assert same.verdict != NOT_COMPARABLE
+    said: dict[Verdict, str] = {"covers less": "first covers less", "not resolved": "not resolved"}
+    for verdict, shown in said.items():
+        decided = replace(same, verdict=verdict)
+        assert hypervolumes([decided], "first", "second").rows[0][-1] == shown
 
 
 def with_metrics(trial: Trial, **more: float) -> Trial:

@@ -206,7 +206,7 @@ def test_a_clear_gain_is_said() -> None:
         for i, each in enumerate(searched(spec, 40, seed=3, improve=False))
     ]
     found = summarize(spec, [*better, *few])
-    assert against(found, "random").verdict == "search covers more"
+    assert against(found, "random").verdict == "covers more"
     assert any(each.startswith("Against random the search covers more") for each in words(found))
 
 
@@ -311,7 +311,7 @@ def test_limits_chosen_after_the_run_leave_no_verdict() -> None:
         for i, each in enumerate(searched(asked, 40, seed=3, improve=False))
     ]
     before, after = (summarize(asked, [*better, *few], later) for later in ((), ["flops <= 6e7"]))
-    assert against(before, "random").verdict == "search covers more"
+    assert against(before, "random").verdict == "covers more"
     assert {each.verdict for each in after.comparisons} == {"exploratory"}
     assert [replace(each, verdict="not resolved") for each in after.comparisons] == [
         replace(each, verdict="not resolved") for each in before.comparisons

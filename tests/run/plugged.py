@@ -1,4 +1,6 @@
-"""Costs of another distribution: an exact one without bounds, and one measured of the network."""
+"""Costs of another distribution: an exact one without bounds, measured ones, and one in the way."""
+
+import os
 
 from nas.cost.cost import Candidate, CostModel, Figure
 from nas.search.objective import Metric
@@ -25,6 +27,17 @@ class WeightBytes(CostModel):
         return Figure(batch * sum(sizes), {"largest_weight_bytes": max(sizes)}, machine)
 
 
+class WorkerProcess(CostModel):
+    """The process that it is measured in, and how many threads torch has there."""
+
+    metric = Metric("worker_process", "minimize", "process id")
+
+    def figure(self, _candidate: Candidate) -> Figure:
+        import torch
+
+        return Figure(os.getpid(), {"worker_threads": torch.get_num_threads()})
+
+
 class Accuracy(CostModel):
     """A cost that would hide a task's metric."""
 
@@ -35,3 +48,4 @@ class Accuracy(CostModel):
 
 
 LAYER_COUNT, WEIGHT_BYTES, ACCURACY = LayerCount(), WeightBytes(), Accuracy()
+WORKER_PROCESS = WorkerProcess()

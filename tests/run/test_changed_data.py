@@ -1,8 +1,10 @@
 """Are images that have changed since the supernet learnt from them refused, wherever it is used?"""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -10,6 +12,8 @@ from PIL import Image
 
 from nas.errors import CheckpointError, DataError
 from nas.run import confirm, search
+from nas.run.evaluate import Setup
+from nas.run.executor import LocalExecutor
 from nas.run.running import Update
 from nas.run.submission import submit
 from nas.run.workspace import Workspace
@@ -54,8 +58,12 @@ def folder(place: Workspace) -> Path:
 
 @pytest.fixture
 def spec(folder: Path) -> SearchSpec:
+    return asked(path=str(folder))
+
+
+def asked(**task: Any) -> SearchSpec:
     return request(
-        task={"name": "image_folder", "path": str(folder), "side": 8, "validation": 0.2},
+        task={"name": "image_folder", "side": 8, "validation": 0.2, **task},
         evaluation={"images": 8},
         budget={"trials": 10},
         controls={"random": 1, "homogeneous": 1},
@@ -98,6 +106,29 @@ def test_a_finished_search_lends_and_confirms_nothing_on_other_images(
     with pytest.raises(CheckpointError, match="its data digest is"):
         confirm.confirm(record.id, place, reporter=short_report)
     assert facts(store.trials(record.id)) == before
+
+
+def test_who_confirms_needs_the_images_on_the_workers_alone(
+    folder: Path, place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = finish(asked(path=folder.name, classes=["cat", "dog"]), place)
+    there = place.data_root.rename(place.root / "on the workers")
+
+    def elsewhere(work: Callable[..., Any]) -> Callable[..., Any]:
+        def working(executor: LocalExecutor, setup: Setup, *rest: Any) -> Any:
+            return work(executor, dataclasses.replace(setup, data_root=there), *rest)
+
+        return working
+
+    for work in ("train", "evaluate"):
+        monkeypatch.setattr(LocalExecutor, work, elsewhere(getattr(LocalExecutor, work)))
+    confirmed = confirm.confirm(record.id, place, reporter=short_report)
+    trained = SqlStore(place.record_url).trials(record.id, "confirmed")
+    assert (confirmed.state, [trial.succeeded for trial in trained]) == (
+        "succeeded",
+        [True] * len(trained),
+    )
+    assert len(trained) >= 2
 
 
 @pytest.mark.parametrize("trained", [0, 1])

@@ -1,5 +1,6 @@
 """Does mixing win? The shortlist and its rivals, trained alone, on digits."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,12 @@ def test_the_best_rival_of_each_type_is_trained_by_every_seed(
     standings = [Standing.of(trial) for trial in matched]
     rivals_of = {(attention, member) for attention, member in groups if attention}
     assert rivals_of == {(each.attention, each.member) for each in standings}
+    # What was trained is the record's to name and MLflow's to copy.
+    kept = SqlStore(place.record_url).artifacts(id)
+    for trial in trained:
+        name = f"{trial.architecture.id}-seed{Standing.of(trial).seed}.safetensors"
+        artifact = kept[f"standalone/{name}"]
+        assert hashlib.sha256(Path(artifact.uri).read_bytes()).hexdigest() == artifact.digest
     # Different seeds are different trainings.
     losses = [trial.metrics["test_cross_entropy"] for trial in trained]
     assert len(set(losses)) == len(losses)

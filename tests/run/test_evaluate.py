@@ -83,6 +83,16 @@ def test_the_same_proposal_gives_the_same_metrics_bit_by_bit(setup: Setup) -> No
     assert forward == [other(each).metrics for each in wanted[::-1]][::-1]
 
 
+def test_torch_has_the_threads_of_the_cores_that_are_asked_for(tmp_path: Path) -> None:
+    spec = request(executor={"name": "local", "cores": 2, "training_cores": 3})
+    training = train(Setup.of(spec, tmp_path, tmp_path, tmp_path))
+    next(training)
+    assert torch.get_num_threads() == 3
+    training.close()
+    Evaluator(Setup.of(spec, tmp_path, tmp_path, tmp_path))
+    assert torch.get_num_threads() == 2
+
+
 def test_what_raises_is_a_failure_with_its_place(
     evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,16 +10,18 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from ray import tune
 
 from nas.errors import MachineUnavailable
 from nas.run import ray_tune
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.executor import LocalExecutor
-from nas.run.queue import fixed
+from nas.run.queue import TrialQueue, fixed
 from nas.run.ray_tune import RayExecutor
 from nas.run.workspace import Workspace
 from nas.search.spec import ExecutorSpec
@@ -29,6 +31,7 @@ from tests.run.cases import RECIPE, facts, request
 from tests.run.conformance import ExecutorConformance, evaluated
 from tests.run.conftest import Finished
 from tests.run.processes import all_gone, command, descendants, newest, write_request
+from tests.run.test_plugged_cost import plug
 
 SPEC = request(executor={"name": "ray", "workers": 2, "training_cores": 1})
 SPACE = SPEC.search_space
@@ -110,6 +113,38 @@ class TestConnecting:
         assert asked == []
 
 
+class Asked(Exception):
+    """Enough was seen: nothing need run."""
+
+
+def test_a_worker_is_asked_for_with_its_cores_and_its_share_of_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def tuner(trainable: Any, **given: Any) -> None:
+        asked.append((trainable.default_resource_request({}), given["tune_config"]))
+        raise Asked
+
+    def options(**given: Any) -> None:
+        asked.append((given["num_cpus"], given["num_gpus"]))
+        raise Asked
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(tune, "Tuner", tuner)
+    monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=options))
+    executor = RayExecutor(ExecutorSpec(workers=3, cores=2, gpus=0.5, training_cores=8))
+    given = Setup.of(SPEC, tmp_path, tmp_path, tmp_path)
+    with pytest.raises(Asked):
+        next(executor.train(given))
+    with pytest.raises(Asked):
+        executor.evaluate(given, TrialQueue(fixed([]), lambda _: None), lambda _: None)
+    training, (each, config) = asked
+    assert training == (8, 0.5)
+    assert each.required_resources == {"CPU": 2, "GPU": 0.5}
+    assert (config.max_concurrent_trials, config.reuse_actors) == (3, True)
+
+
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     folder = tmp_path_factory.mktemp("ray")
@@ -118,10 +153,27 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     return made
 
 
+WORKER_PROCESS = {"worker_process": "tests.run.plugged:WORKER_PROCESS"}
+
+
+def install(costs: dict[str, str], folder: Path) -> None:
+    """A distribution in this folder, for processes that look there."""
+    described = folder / "plugged-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    lines = [f"{name} = {target}\n" for name, target in costs.items()]
+    (described / "entry_points.txt").write_text("".join(["[etnas.cost]\n", *lines]))
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("installed")
+    install(WORKER_PROCESS, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        # Unset, Ray would set it to a worker's CPUs, and torch need not be told.
+        patch.setenv("OMP_NUM_THREADS", "1")
         ray.init(
             num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
         )
@@ -141,6 +193,23 @@ def test_the_trials_are_those_of_one_process(setup: Setup) -> None:
     there = evaluated(RayExecutor(SPEC.executor), setup, fixed(wanted))
     assert facts(there) == facts(here)
     assert all(trial.succeeded for trial in there)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_worker_keeps_its_process_and_has_the_threads_of_its_cores(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plug(monkeypatch, **WORKER_PROCESS)
+    asked = request(
+        executor={"name": "ray", "workers": 1, "cores": 2}, constraints=["worker_process >= 1"]
+    )
+    given = replace(setup, spec=json.dumps(asked.to_json()))
+    wanted = [Proposal("search", i, each) for i, each in enumerate([LARGEST, SMALLEST] * 2)]
+    found = evaluated(RayExecutor(asked.executor), given, fixed(wanted))
+    assert [trial.measurement.reason for trial in found] == [""] * 4
+    (process,) = {trial.metrics["worker_process"] for trial in found}
+    assert process != os.getpid()
+    assert {trial.metrics["worker_threads"] for trial in found} == {2}
 
 
 @pytest.mark.slow

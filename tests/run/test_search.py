@@ -278,14 +278,19 @@ class TestBudgets:
         assert store.count(record.id, "random") == 6
         assert store.front(record.id)
 
-    def test_device_hours_count_every_worker(self, place: Workspace) -> None:
+    @pytest.mark.parametrize("processes", [1, 3])
+    def test_device_hours_count_what_each_phase_holds(
+        self, processes: int, place: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(LocalExecutor, "processes", processes)
         budget = {"trials": 20, "device_hours": 1e-6}
+        # Training holds the cores of all workers; who evaluates is the executor's to say.
         executor = {"name": "local", "workers": 2}
         record = finish(request(budget=budget, executor=executor), place)
         assert store_of(place).count(record.id, "search") == 5
         spent = store_of(place).spent(record.id)
-        for phase in ("supernet", "search"):
-            assert spent[phase].device_seconds == pytest.approx(2 * spent[phase].seconds)
+        for phase, devices in {"supernet": 2, "search": processes}.items():
+            assert spent[phase].device_seconds == pytest.approx(devices * spent[phase].seconds)
 
     def test_training_counts_what_its_one_worker_holds(self) -> None:
         held: dict[tuple[int, int, float, int | None], int] = {

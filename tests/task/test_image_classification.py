@@ -1,17 +1,11 @@
 """Do the image tasks keep their promises on real images, and say what is wrong with files?"""
 
-import hashlib
 import math
 import os
-import pickle
-import shutil
-import tarfile
-import urllib.error
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
 import torch
 from pydantic import ValidationError
@@ -30,16 +24,34 @@ from nas.task.image_classification import (
 )
 from nas.task.task import ImageData, data_root
 from tests.task.conformance import TaskConformance
+from tests.task.fake_cifar10 import FILES, fake_cifar10
 
-FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
+
+def real_data() -> Path:
+    """The data root with CIFAR-10 in it; only where none is named may it be missing."""
+    root = data_root()
+    if not (root / "cifar10" / "cifar-10-batches-py").is_dir():
+        if os.environ.get("NAS_DATA_DIR"):
+            pytest.fail(f"NAS_DATA_DIR is {root}, and CIFAR-10 is not there")
+        pytest.skip("NAS_DATA_DIR is not set, and there is no ./data with CIFAR-10")
+    return root
 
 
 @pytest.fixture(scope="module")
 def needs_data() -> Path:
-    root = Path(os.environ.get("NAS_DATA_DIR") or "data")
-    if not (root / "cifar10" / "cifar-10-batches-py").is_dir():
-        pytest.skip("CIFAR-10 is not under NAS_DATA_DIR")
-    return root
+    return real_data()
+
+
+def test_real_data_are_missed_only_where_none_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_DATA_DIR", str(tmp_path))
+    with pytest.raises(pytest.fail.Exception, match="CIFAR-10 is not there"):
+        real_data()
+    monkeypatch.delenv("NAS_DATA_DIR")
+    with pytest.raises(pytest.skip.Exception):
+        real_data()
 
 
 class TestDigits(TaskConformance):
@@ -131,41 +143,7 @@ def fingerprints(images: torch.Tensor, labels: torch.Tensor) -> list[int]:
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A CIFAR-10 of 240 images, made like the real one, as what a download would fetch."""
-    source = tmp_path / "source" / str(CIFAR.base_folder)
-    source.mkdir(parents=True)
-    generator = numpy.random.default_rng(0)
-    for name in FILES[:-1]:
-        batch = {
-            "data": generator.integers(0, 256, (40, 3072), numpy.uint8),
-            "labels": [i % 10 for i in range(40)],
-        }
-        (source / name).write_bytes(pickle.dumps(batch))
-    (source / FILES[-1]).write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
-    packed = source.parent / str(CIFAR.filename)
-    with tarfile.open(packed, "w:gz") as tar:
-        tar.add(source, str(CIFAR.base_folder))
-    sums = [[name, md5(source / name)] for name in FILES]
-
-    def fetch(_: str, target: str) -> None:
-        try:
-            shutil.copyfile(packed, target)
-        except FileNotFoundError as error:
-            raise urllib.error.URLError("no route to host") from error
-
-    # All that goes out; the check of the archive's md5 sum and the unpacking stay torchvision's.
-    outward = "torchvision.datasets.utils"
-    monkeypatch.setattr(f"{outward}._get_redirect_url", lambda url, **_: url)
-    monkeypatch.setattr(f"{outward}._urlretrieve", fetch)
-    monkeypatch.setattr(CIFAR, "tgz_md5", md5(packed))
-    monkeypatch.setattr(CIFAR, "train_list", sums[:5])
-    monkeypatch.setattr(CIFAR, "test_list", sums[5:6])
-    monkeypatch.setattr(CIFAR, "meta", CIFAR.meta | {"md5": sums[6][1]})
-    return packed
-
-
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    return fake_cifar10(tmp_path, monkeypatch)
 
 
 SMALL = Cifar10Options(validation=20)

@@ -8,14 +8,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector
+from torch.optim import SGD
 
 from nas.errors import CheckpointError, TrainingDiverged
+from nas.model.network import StandaloneNetwork
 from nas.search.recipe import TrainingRecipe
 from nas.task.task import ImageData
 from nas.train import checkpoint
@@ -30,6 +35,12 @@ ROOT = Path(__file__).parents[2]
 
 def curve(reports: list[Progress]) -> dict[int, float]:
     return {report.step: report.loss for report in reports}
+
+
+def written(folder: Path) -> tuple[int, int]:
+    """Which file the supernet is and when it was written, but not when it was last read."""
+    found = supernet_file(folder).stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -62,6 +73,7 @@ def test_a_killed_process_is_resumed_bit_by_bit(data: ImageData, tmp_path: Path)
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
+from types import SimpleNamespace
 from nas import catalog
 from nas.train.supernet import train_supernet
 from tests.train.cases import request
@@ -95,12 +107,41 @@ for report in train_supernet(spec, data, Path({str(tmp_path / "cut")!r}), "cpu")
     assert same_weights(*networks)
 
 
+def test_a_run_stopped_between_its_steps_goes_on_from_the_checkpoint_of_the_clock(
+    data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = request({"steps": 60, "checkpoint_every": 50})
+    whole = finish(train_supernet(spec, data, tmp_path / "whole", "cpu"))
+    assert [report.step for report in whole if report.saved] == [50, 60]
+    clock = SimpleNamespace(now=1000.0)
+    clock.perf_counter = lambda: clock.now
+    monkeypatch.setattr("nas.train.loop.time", clock)
+    run = train_supernet(spec, data, tmp_path / "cut", "cpu")
+    seen = []
+    # Two minutes count from the last checkpoint, and from the start before there is any.
+    for now in (1000.0, 1119.0, 1120.0, 1239.0):
+        clock.now = now
+        seen.append(next(run))
+    assert [(report.step, report.saved) for report in seen] == [
+        (10, False),
+        (20, False),
+        (30, True),
+        (40, False),
+    ]
+    run.close()
+    assert checkpoint.read_state(supernet_file(tmp_path / "cut"), {}).step == 30
+    rest = finish(train_supernet(spec, data, tmp_path / "cut", "cpu"))
+    assert curve(rest) == {step: curve(whole)[step] for step in (40, 50, 60)}
+    networks = [load_supernet(spec, tmp_path / each, "cpu") for each in ("whole", "cut")]
+    assert same_weights(*networks)
+
+
 def test_a_finished_run_is_found_and_not_trained_again(data: ImageData, tmp_path: Path) -> None:
     spec = request()
     last = finish(train_supernet(spec, data, tmp_path, "cpu"))[-1]
-    before = supernet_file(tmp_path).stat()
+    before = written(tmp_path)
     assert finish(train_supernet(spec, data, tmp_path, "cpu")) == [last]
-    assert supernet_file(tmp_path).stat() == before
+    assert written(tmp_path) == before
     # What only the training needs is not kept.
     assert all(name.startswith("weight/") for name in load_file(supernet_file(tmp_path)))
 
@@ -263,9 +304,9 @@ def test_who_waited_finds_it_trained(
     next(first)
     assert next(second).waiting
     last = finish(first)[-1]
-    written = supernet_file(tmp_path).stat()
+    before = written(tmp_path)
     assert finish(second) == [last]
-    assert supernet_file(tmp_path).stat() == written
+    assert written(tmp_path) == before
 
 
 def test_where_nothing_can_be_locked_training_goes_on(
@@ -304,6 +345,30 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(
     saved = supernet_file(tmp_path)
     weights = load_file(saved).values() if saved.exists() else []
     assert all(torch.isfinite(each).all() for each in weights)
+
+
+@pytest.mark.parametrize("clip_norm", [1e-3, 1e6])
+def test_a_gradient_is_cut_to_the_longest_that_is_allowed(
+    clip_norm: float, data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its update is the gradient itself, times the rate.
+    monkeypatch.setattr("nas.train.loop.optimizer_for", lambda net, _: SGD(net.parameters(), lr=1))
+    once = {"steps": 1, "warmup_steps": 0, "learning_rate": 0.5, "precision": "float32"}
+    spec = request(standalone={**once, "clip_norm": clip_norm})
+    architecture, recipe = spec.search_space.extreme("largest"), spec.standalone
+    network = StandaloneNetwork(architecture, spec.task_shape, 3)
+    before = parameters_to_vector(network.parameters()).detach()
+    images, labels = data.training_batch(0, recipe.batch_size, 3, recipe.augmentation)
+    loss = cross_entropy(network(images), labels, label_smoothing=recipe.label_smoothing)
+    raw = parameters_to_vector(torch.autograd.grad(loss, list(network.parameters())))
+    assert 1e-3 < raw.norm() < 1e6
+
+    given: dict[str, Any] = {"seed": 3, "folder": tmp_path, "device": "cpu"}
+    finish(train_standalone(architecture, spec, data, **given))
+    trained = load_standalone(architecture, spec, **given)
+    update = parameters_to_vector(trained.parameters()).detach() - before
+    cut = raw * min(1.0, clip_norm / raw.norm().item())
+    assert (update + 0.5 * cut).norm() < 1e-2 * 0.5 * cut.norm()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nas.operators.attention.linear import Linear
-from nas.operators.declaration import NO_OPTIONS, AttentionContext, Options, Own
+from nas.operators.declaration import NO_OPTIONS, AttentionContext, Options, Own, Sizes
 
 
 class CosFormer(Linear):
@@ -18,6 +18,11 @@ class CosFormer(Linear):
     name = "cosformer"
     options = NO_OPTIONS  # type: ignore[assignment]
     features_per_width = 2
+
+    def core_activations(self, sizes: Sizes, options: Options) -> int:
+        # The queries' two halves, before cosines weigh them, live beside all that linear holds.
+        halves = 2 * sizes["tokens"] * sizes["heads"] * sizes["head_width"]
+        return super().core_activations(sizes, options) + halves
 
     def attend(
         self, q: Any, k: Any, v: Any, own: Own, options: Options, context: AttentionContext

@@ -40,8 +40,11 @@ class Linear:
 
     def core_activations(self, sizes: Sizes, options: Options) -> int:
         features = self.features_per_width * sizes["head_width"]
+        tokens, keys = sizes["tokens"] * features, sizes["keys"] * features
         state = features * (sizes["head_width"] + 1)
-        return sizes["heads"] * ((sizes["tokens"] + sizes["keys"]) * features + state)
+        # Sums and normaliser beside the state that joins them, before there is any output.
+        joining = keys + 2 * state - sizes["tokens"] * sizes["head_width"]
+        return sizes["heads"] * max(tokens + keys + state, joining)
 
     def attend(
         self, q: Any, k: Any, v: Any, own: Own, options: Options, context: AttentionContext

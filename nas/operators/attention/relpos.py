@@ -46,8 +46,13 @@ class SoftmaxRelpos:
         return (pairs + lines + class_pairs) * sizes["heads"] * sizes["head_width"]
 
     def core_activations(self, sizes: Sizes, options: Options) -> int:
-        scores = 2 * sizes["tokens"] * sizes["keys"]
-        return sizes["heads"] * (scores + 2 * sizes["tokens"] * sizes["side"])
+        tokens = sizes["tokens"]
+        scores = tokens * sizes["keys"]
+        # Scores, their offsets by lines and by pairs, and a copy of these or the sum of both.
+        adding = 3 * scores + 2 * tokens * sizes["side"]
+        # Later scores and weights, and the terms of the output, which are summed in pairs.
+        summing = 2 * scores + (5 if sizes["leading"] else 4) * tokens * sizes["head_width"]
+        return sizes["heads"] * max(adding, summing)
 
     def attend(
         self, q: Any, k: Any, v: Any, own: Own, options: Options, context: AttentionContext
