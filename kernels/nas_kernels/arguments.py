@@ -78,7 +78,7 @@ def norm_lengths(
     query_lengths: Tensor | None,
     key_lengths: Tensor | None,
 ) -> Tensor:
-    """M of each row, (B,) on q's device in the dtype of the sums.
+    """M of each row, (B,), or (1,) where it is the same for all, on q's device in the sums' dtype.
 
     None means each row's max(query_lengths, key_lengths), T and S standing in where no lengths are
     given, and at least 1.
@@ -88,41 +88,52 @@ def norm_lengths(
             cos((pi/2)(i - j)/M) turn negative; only what is in host memory is looked at.
     """
     dtype, device = sum_dtype(q.dtype), q.device
+    longest = _longest(q, k, query_lengths, key_lengths)
+    if norm_length is None:
+        if isinstance(longest, Tensor):
+            return longest.clamp(min=1).to(device, dtype, non_blocking=True)
+        return torch.full((1,), longest, dtype=dtype, device=device)
     if isinstance(norm_length, Tensor):
         if norm_length.shape != q.shape[:1]:
-            raise ValueError(
-                f"norm_length has shape {_shape(norm_length)}, expected ({q.shape[0]},)"
-            )
+            shape = _shape(norm_length)
+            raise ValueError(f"norm_length has shape {shape}, expected ({q.shape[0]},)")
         if norm_length.is_complex() or norm_length.dtype == torch.bool:
             raise ValueError(f"norm_length has dtype {norm_length.dtype}, expected real numbers")
-    elif norm_length is not None and (isinstance(norm_length, bool) or norm_length < 1):
+    elif isinstance(norm_length, bool) or norm_length < 1:
         raise ValueError(f"norm_length is {norm_length}, expected at least 1")
-    longest = _longest(q, query_lengths, key_lengths, k)
-    if norm_length is None:
-        return longest.clamp(min=1).to(device, dtype, non_blocking=True)
-    given = torch.as_tensor(norm_length)
-    if readable(given) and readable(longest):
-        least = (longest - 1).clamp(min=1)
-        if not bool((given >= least).all()):
-            raise ValueError(
-                f"norm_length is {given.tolist()}, expected at least the longest distance of two "
-                f"tokens, {least.tolist()}: the weights cos((pi/2)(i - j)/M) would turn negative"
-            )
-    return given.to(device, dtype, non_blocking=True).expand(q.shape[:1])
+    _check_distances(norm_length, longest)
+    if isinstance(norm_length, Tensor):
+        return norm_length.to(device, dtype, non_blocking=True)
+    return torch.full((1,), norm_length, dtype=dtype, device=device)
 
 
 def _longest(
-    q: Tensor, query_lengths: Tensor | None, key_lengths: Tensor | None, k: Tensor
-) -> Tensor:
-    """(B,) the longer of both sides' true lengths."""
-    sides = [
-        torch.full(tokens.shape[:1], tokens.shape[2]) if lengths is None else lengths
-        for tokens, lengths in ((q, query_lengths), (k, key_lengths))
-    ]
-    devices = {side.device for side in sides}
-    if len(devices) > 1:
-        sides = [side.to(q.device, non_blocking=True) for side in sides]
-    return torch.maximum(*sides)
+    q: Tensor, k: Tensor, query_lengths: Tensor | None, key_lengths: Tensor | None
+) -> Tensor | int:
+    """The longer of both sides' true lengths: of each row (B,), or one number for all."""
+    if query_lengths is None and key_lengths is None:
+        return max(q.shape[2], k.shape[2])
+    if query_lengths is None or key_lengths is None:
+        given, other = (query_lengths, k) if key_lengths is None else (key_lengths, q)
+        assert given is not None, "one of them is there"
+        return given.clamp(min=other.shape[2])
+    if query_lengths.device != key_lengths.device:
+        query_lengths = query_lengths.to(q.device, non_blocking=True)
+        key_lengths = key_lengths.to(q.device, non_blocking=True)
+    return torch.maximum(query_lengths, key_lengths)
+
+
+def _check_distances(norm_length: Tensor | int, longest: Tensor | int) -> None:
+    told = [each for each in (norm_length, longest) if isinstance(each, Tensor)]
+    if torch.compiler.is_compiling() or not all(map(readable, told)):
+        return
+    given, tokens = torch.as_tensor(norm_length), torch.as_tensor(longest)
+    least = (tokens - 1).clamp(min=1)
+    if not bool((given >= least).all()):
+        raise ValueError(
+            f"norm_length is {given.tolist()}, expected at least the longest distance of two "
+            f"tokens, {least.tolist()}: the weights cos((pi/2)(i - j)/M) would turn negative"
+        )
 
 
 def readable(tensor: Tensor) -> bool:
@@ -146,11 +157,11 @@ def blanked(k: Tensor, v: Tensor, key_lengths: Tensor) -> tuple[Tensor, Tensor, 
 
 
 def placed(tensor: Tensor | None, q: Tensor) -> Tensor | None:
-    """Lengths as int32 and M as fp32, contiguous, where q lies: as a kernel reads them."""
+    """(B,) lengths as int32 and M as fp32, contiguous, where q lies: as a kernel reads them."""
     if tensor is None:
         return None
     dtype = torch.float32 if tensor.is_floating_point() else torch.int32
-    return tensor.to(q.device, dtype, non_blocking=True).contiguous()
+    return tensor.to(q.device, dtype, non_blocking=True).expand(q.shape[:1]).contiguous()
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ def cosformer_attention(
     Shapes and M as in operator.py; the result is fp32 (fp64 for fp64 inputs). A position beyond M
     counts as M.
     """
-    norms = norm_lengths(norm_length, q, k, query_lengths, key_lengths)
+    norms = norm_lengths(norm_length, q, k, query_lengths, key_lengths).expand(q.shape[:1])
 
     def weight(row: int, query: int, keys: Tensor) -> Tensor:
         m = norms[row].to(keys.dtype)

@@ -34,36 +34,34 @@ def linear_attention(
     with autocast_off(q.device.type):
         dtype = sum_dtype(q.dtype)
         features = _features(feature_map, norm, max(q.shape[2], k.shape[2]), dtype)
-        queries = features(_true(q.to(dtype), query_lengths))
-        keys = features(_true(k.to(dtype), key_lengths))
-        # Features too: phi(0) need not be 0.
-        queries, keys = _true(queries, query_lengths), _true(keys, key_lengths)
-        values = _true(v.to(dtype), key_lengths)
-        mixed = _causal if causal else _bidirectional
-        weighted, total = mixed(queries, keys, values)
+
+        def featured(x: Tensor, lengths: Tensor | None) -> Tensor:
+            # Twice: phi(0) need not be 0.
+            return _true(features(_true(x.to(dtype), lengths)), lengths)
+
+        keys, values = featured(k, key_lengths), _true(v.to(dtype), key_lengths)
+        if causal:
+            found = _causal(featured(q, query_lengths), keys, values)
+        else:
+            # As one more column of the state the normaliser comes out of the queries' product.
+            total = keys.sum(dim=-2)[..., None]
+            state = torch.cat([keys.transpose(-1, -2) @ values, total], dim=-1)
+            found = featured(q, query_lengths) @ state
+        # split and not slices: its backward is one concatenation instead of two padded copies.
+        weighted, total = torch.split(found, [v.shape[3], 1], dim=-1)
         return (weighted * total.clamp(min=eps).reciprocal()).to(q.dtype)
 
 
-def _bidirectional(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    # As one more column of the state the normaliser comes out of the product of the queries.
-    state = torch.cat([keys.transpose(-1, -2) @ values, keys.sum(dim=-2)[..., None]], dim=-1)
-    # split and not slices: its backward is one concatenation instead of two padded copies.
-    weighted, total = torch.split(queries @ state, [values.shape[3], 1], dim=-1)
-    return weighted, total
-
-
-def _causal(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Chunk by chunk: the state of all chunks before, and the scores within one's own."""
-    tokens, columns = queries.shape[2], values.shape[3]
+def _causal(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """(B, H, T, V + 1): the state of all chunks before, and the scores within one's own."""
+    tokens = queries.shape[2]
     # A key behind the last query is seen by none; one that is missing has no features.
     values = torch.cat([values, values.new_ones(()).expand(*values.shape[:3], 1)], dim=-1)
     q, k, v = (_chunks(_cut(each, tokens)) for each in (queries, keys, values))
     states = (k.transpose(-1, -2) @ v).cumsum(dim=2)
     before = functional.pad(states[:, :, :-1], (0, 0, 0, 0, 1, 0))
     scores = (q @ k.transpose(-1, -2)).tril()
-    found = (q @ before + scores @ v).flatten(2, 3)[:, :, :tokens]
-    weighted, total = torch.split(found, [columns, 1], dim=-1)
-    return weighted, total
+    return (q @ before + scores @ v).flatten(2, 3)[:, :, :tokens]
 
 
 def _cut(x: Tensor, tokens: int) -> Tensor:
