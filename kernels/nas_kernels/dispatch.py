@@ -31,9 +31,9 @@ class Plan:
     backend: Literal["reference", "torch", "triton"]
     form: str
     why: str
-    run: Callable[[], Any]
+    run: Callable[[], Tensor]
 
-    def __call__(self) -> Any:
+    def __call__(self) -> Tensor:
         """Makes the call, under the operator's name for torch's profiler."""
         if torch.compiler.is_compiling():
             return self.run()

@@ -12,7 +12,7 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def autocast_off(device_type: str) -> AbstractContextManager[None]:
     """Within it, products have the dtype of their operands."""
-    # The meta device, used for counting, knows no autocast.
-    if not torch.amp.is_autocast_available(device_type):
+    # The meta device, used for counting, knows no autocast, and an exported program has none.
+    if torch.compiler.is_exporting() or not torch.amp.is_autocast_available(device_type):
         return nullcontext()
     return torch.autocast(device_type, enabled=False)

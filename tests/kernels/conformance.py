@@ -97,7 +97,10 @@ class KernelConformance:
         self, sizes: Sizes, form: Backend, dtype: torch.dtype, seed: int, **options: Any
     ) -> None:
         """A form's output and gradients against the reference's in fp64, of the same inputs."""
-        *tensors, grad = (t.to(dtype).to(DEVICE) for t in draw(sizes, seed))
+        q, k, v, grad = draw(sizes, seed)
+        # One feature that all have keeps normalisers from 0, where a quotient magnifies rounding.
+        q[..., 0], k[..., 0] = q[..., 0].abs() + 0.5, k[..., 0].abs() + 0.5
+        *tensors, grad = (t.to(dtype).to(DEVICE) for t in (q, k, v, grad))
         fast = [t.clone().requires_grad_() for t in tensors]
         slow = [t.double().requires_grad_() for t in tensors]
         got = self.call(fast, backend=form, **options)
@@ -109,10 +112,11 @@ class KernelConformance:
         want = want + 0 * sum(t.sum() for t in slow)
         wanted = torch.autograd.grad(want, slow, grad.double())
         found = torch.autograd.grad(got, fast, grad)
-        # With one key the scores' gradients are 0, and rounding is what terms that cancel leave.
-        largest = max(map(rms, wanted))
+        # Where a query sees a key or two, its scores' gradients cancel, and rounding is left.
+        few = sizes[3] <= 2 or "key_lengths" in options or options["causal"]
+        least = max(map(rms, wanted)) if few else 0.0
         for name, a, b in zip("qkv", found, wanted, strict=True):
-            assert_close(f"d{name}", a, b, limit, least=0.1 * largest)
+            assert_close(f"d{name}", a, b, limit, least=least)
 
     @pytest.fixture(params=FORMS)
     def form(self, request: pytest.FixtureRequest) -> Backend:
@@ -241,7 +245,7 @@ class KernelConformance:
     def flops(self, tensors: Sequence[Tensor], form: Backend, **options: Any) -> int:
         with FlopCounterMode(display=False) as counter:
             self.call(tensors, backend=form, **options)
-        return counter.get_total_flops()
+        return int(counter.get_total_flops())
 
     def test_auto_runs_what_explain_says(self) -> None:
         q, k, v, _ = (t.float() for t in draw((1, 1, 5, 5, 8, 8)))

@@ -46,7 +46,7 @@ def test_the_supernet_uses_these_operators() -> None:
     images = torch.randn(2, 1, 8, 8)
     for attention in space.all_attentions:
         network = space.homogeneous(attention).extreme("smallest")
-        seen = events(lambda network=network: supernet(images, network))
+        seen = events(partial(supernet, images, network))
         used = {key for key in seen if key.startswith("nas_kernels::")}
         expected = {f"nas_kernels::{attention}_attention (torch)"}
         assert used == (expected if str(attention) in ("linear", "cosformer") else set())
@@ -78,7 +78,8 @@ def test_an_export_holds_plain_operators_alone(name: str) -> None:
     program = torch.export.export(Attention(), tensors, dynamic_shapes=[{2: tokens}] * 3)
     targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert targets
-    assert all(each.startswith(("aten.", "<built-in", "_operator", "sym_")) for each in targets)
+    foreign = {each for each in targets if not each.startswith(("aten.", "<built-in"))}
+    assert not foreign
     longer = tuple(t.float() for t in draw((2, 2, 131, 131, 8, 8))[:3])
     got, want = program.module()(*longer), OPERATORS[name](*longer, causal=True)
     assert torch.allclose(got, want, atol=1e-5)

@@ -1,5 +1,7 @@
 """Does linear attention give what its definition gives, in every form, gradients included?"""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +18,7 @@ MAPS: list[FeatureMap] = ["relu", "elu1"]
 
 class TestLinearAttention(KernelConformance):
     operator = linear_attention
-    options: tuple[Options, ...] = (
+    options: ClassVar[tuple[Options, ...]] = (
         {"causal": False, "feature_map": "relu"},
         {"causal": True, "feature_map": "elu1"},
         # Scores of both signs: far from zero in their sum, or nothing could be compared.

@@ -1,5 +1,7 @@
 """Does window attention give what its definition gives, in every form, gradients included?"""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -11,7 +13,7 @@ from tests.kernels.conformance import FORMS, KernelConformance, Options, draw
 
 class TestWindowAttention(KernelConformance):
     operator = window_attention
-    options: tuple[Options, ...] = (
+    options: ClassVar[tuple[Options, ...]] = (
         {"causal": False, "window": 2},
         {"causal": True, "window": 20},
         {"causal": False, "window": 70},
@@ -25,7 +27,8 @@ def test_a_wide_window_is_plain_softmax(form: str, causal: bool, window: int) ->
     *tensors, grad = (t.float() for t in draw((2, 2, 30, 30, 8, 8)))
     inputs = [t.requires_grad_() for t in tensors]
     got = window_attention(*inputs, window=window, causal=causal, backend=form)  # type: ignore[arg-type]
-    want = scaled_dot_product_attention(*inputs, is_causal=causal)
+    q, k, v = inputs
+    want = scaled_dot_product_attention(q, k, v, is_causal=causal)
     assert_close("o", got, want, 1e-5)
     found, wanted = (torch.autograd.grad(o, inputs, grad) for o in (got, want))
     for name, a, b in zip("qkv", found, wanted, strict=True):

@@ -104,9 +104,9 @@ class TestCosformer(AttentionConformance):
 
     def test_a_length_below_the_true_one_is_refused(self) -> None:
         q, k, v = self.inputs(Grid(3, 3))
-        with pytest.raises(ValueError, match=r"norm_length is 8, expected .* true length, 9"):
-            self.run(q, k, v, {}, Grid(3, 3), norm_length=8)
-        self.run(q, k, v, {}, Grid(3, 3), norm_length=8, key_lengths=torch.tensor([8, 2]))
+        with pytest.raises(ValueError, match=r"norm_length is 7, expected .* two tokens, 8"):
+            self.run(q, k, v, {}, Grid(3, 3), norm_length=7)
+        self.run(q, k, v, {}, Grid(3, 3), norm_length=7, key_lengths=torch.tensor([8, 2]))
 
 
 class TestSoftmaxRelpos(AttentionConformance):

@@ -200,7 +200,7 @@ def _seen(
             c, e = _scales(scale, bias, pair.to(tl.int64) * feeders, n, valid, SCALED)
             fed = _rows(fy, n, valid, fy_n, v, V, fy_v) * c[:, None]
             cos, sin = _turns(n, m, WEIGHTED)
-        S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED)
+            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED)
     return S0, S1, z0, z1
 
 

@@ -57,6 +57,9 @@ def _causal(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     tokens = queries.shape[2]
     # A key behind the last query is seen by none; one that is missing has no features.
     values = torch.cat([values, values.new_ones(()).expand(*values.shape[:3], 1)], dim=-1)
+    if torch.compiler.is_exporting():
+        # Chunks would fix the length that a program is exported for.
+        return (queries @ keys.transpose(-1, -2)).tril() @ values
     q, k, v = (_chunks(_cut(each, tokens)) for each in (queries, keys, values))
     states = (k.transpose(-1, -2) @ v).cumsum(dim=2)
     before = functional.pad(states[:, :, :-1], (0, 0, 0, 0, 1, 0))
@@ -71,7 +74,8 @@ def _cut(x: Tensor, tokens: int) -> Tensor:
 
 def _chunks(x: Tensor) -> Tensor:
     """(B, H, N / C, C, R), the last chunk filled up with zeros."""
-    return functional.pad(x, (0, 0, 0, -x.shape[2] % CHUNK)).unflatten(2, (-1, CHUNK))
+    filled = functional.pad(x, (0, 0, 0, -x.shape[2] % CHUNK))
+    return torch.unflatten(filled, 2, (-1, CHUNK))
 
 
 def _features(

@@ -75,7 +75,8 @@ def linear_attention(
     eps: float,
 ) -> Tensor:
     """As operator.py says; norm (B,) in fp32 and lengths (B,) in int32 lie where the tokens are."""
-    return forward(q, k, v, norm, query_lengths, key_lengths, feature_map, causal, eps)[0]
+    out: Tensor = forward(q, k, v, norm, query_lengths, key_lengths, feature_map, causal, eps)[0]
+    return out
 
 
 @triton_op("nas_kernels::linear_attention", mutates_args={})
@@ -254,11 +255,11 @@ def _forward_flops(q: Any, k: Any, v: Any, norm: Any, *_: Any, **__: Any) -> int
     batch, heads, queries, width = q
     keys, columns = k[2], v[3]
     features = width if norm is None else 2 * width
-    return 2 * batch * heads * features * (keys * columns + queries * (columns + 1))
+    return int(2 * batch * heads * features * (keys * columns + queries * (columns + 1)))
 
 
 @register_flop_formula(torch.ops.nas_kernels.linear_attention_backward)
 def _backward_flops(*shapes: Any, **_: Any) -> int:
     """Each product of the forward pass has two in the backward pass."""
-    _, q, k, v, _, _, norm, *_ = shapes
+    q, k, v, _, _, norm = shapes[1:7]
     return 2 * _forward_flops(q, k, v, norm)

@@ -8,6 +8,8 @@ from nas_kernels.arguments import check_inputs, placed
 from nas_kernels.dispatch import Backend, Plan, choose, explainable
 from nas_kernels.window import reference, torch_form
 
+NAME = "window_attention"
+
 
 def _planned(
     q: Tensor,
@@ -20,7 +22,8 @@ def _planned(
     backend: Backend = "auto",
 ) -> Plan:
     check_inputs(q, k, v, key_lengths=key_lengths)
-    if isinstance(window, bool) or not isinstance(window, int) or window < 0:
+    whole: object = window
+    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 0:
         raise ValueError(f"window is {window!r}, expected a whole number of at least 0")
     chosen, why = choose(backend, q, v)
     if chosen == "triton":
@@ -36,14 +39,11 @@ def _planned(
             why,
             run,
         )
-    options = {"window": window, "causal": causal, "key_lengths": key_lengths}
+    form = reference.window_attention if chosen == "reference" else torch_form.window_attention
+    run = partial(form, q, k, v, window=window, causal=causal, key_lengths=key_lengths)
     if chosen == "reference":
-        run = partial(reference.window_attention, q, k, v, **options)
-        return Plan("window_attention", "reference", "the definition, query by query", why, run)
-    run = partial(torch_form.window_attention, q, k, v, **options)
-    return Plan(
-        "window_attention", "torch", "blocks of queries against the keys around them", why, run
-    )
+        return Plan(NAME, "reference", "the definition, query by query", why, run)
+    return Plan(NAME, "torch", "blocks of queries against the keys around them", why, run)
 
 
 @explainable(_planned)

@@ -28,46 +28,49 @@ def window_attention(
 ) -> Tensor:
     """As operator.py says; the inputs are taken as checked."""
     with autocast_off(q.device.type):
-        return _by_blocks(q, k, v, window, causal, key_lengths)
+        dtype = sum_dtype(q.dtype)
+        query, key, value = q.to(dtype) / math.sqrt(q.shape[3]), k.to(dtype), v.to(dtype)
+        if key_lengths is not None:
+            key, value, _ = blanked(key, value, key_lengths)
+        ahead = 0 if causal else window
+        # Blocks would fix the length of an exported program, and are none where all is near.
+        if torch.compiler.is_exporting() or window >= max(q.shape[2], k.shape[2]) - 1:
+            i = torch.arange(q.shape[2], device=q.device)[:, None]
+            j = torch.arange(k.shape[2], device=q.device)
+            seen = _near(i, j, window, ahead) & (j < _ends(key_lengths, k)[:, None, None, None])
+            return _mixed(query, key.transpose(-1, -2), value, seen).to(q.dtype)
+        return _by_blocks(query, key, value, window, ahead, _ends(key_lengths, k)).to(q.dtype)
 
 
-def _by_blocks(
-    q: Tensor, k: Tensor, v: Tensor, window: int, causal: bool, key_lengths: Tensor | None
-) -> Tensor:
-    dtype = sum_dtype(q.dtype)
-    query, key, value = q.to(dtype) / math.sqrt(q.shape[3]), k.to(dtype), v.to(dtype)
-    if key_lengths is not None:
-        key, value, _ = blanked(key, value, key_lengths)
-    queries, keys = q.shape[2], k.shape[2]
-    behind = min(window, max(queries, keys) - 1)
-    ahead = 0 if causal else behind
-    block = queries if behind >= max(queries, keys) - 1 else max(LEAST_BLOCK, behind)
-    blocks = -(-queries // block)
+def _by_blocks(q: Tensor, k: Tensor, v: Tensor, behind: int, ahead: int, ends: Tensor) -> Tensor:
+    """(B, H, T, V): each block of C queries with the U keys around it."""
+    tokens, block = q.shape[2], max(LEAST_BLOCK, behind)
+    blocks = -(-tokens // block)
     size = behind + block + ahead
-    fill = (0, 0, behind, blocks * block + ahead - keys)
-    # (B, H, T / C, C, K) against (B, H, T / C, U, K): each block with the keys around it.
-    query = functional.pad(query, (0, 0, 0, blocks * block - queries)).unflatten(2, (-1, block))
-    near_keys = functional.pad(key, fill).unfold(2, size, block)
-    near_values = functional.pad(value, fill).unfold(2, size, block)
-    allowed = _allowed(blocks, block, behind, ahead, _ends(key_lengths, k))
-    scores = (query @ near_keys).masked_fill(~allowed, torch.finfo(dtype).min)
+    fill = (0, 0, behind, blocks * block + ahead - k.shape[2])
+    # (B, H, T / C, C, K) against (B, H, T / C, K, U).
+    q = torch.unflatten(functional.pad(q, (0, 0, 0, blocks * block - tokens)), 2, (-1, block))
+    k, v = (functional.pad(each, fill).unfold(2, size, block) for each in (k, v))
+    first = torch.arange(blocks, device=q.device)[:, None, None] * block
+    i = first + torch.arange(block, device=q.device)[:, None]
+    j = first - behind + torch.arange(size, device=q.device)
+    seen = _near(i, j, behind, ahead) & (j >= 0) & (j < ends[:, None, None, None, None])
+    return _mixed(q, k, v.transpose(-1, -2), seen).flatten(2, 3)[:, :, :tokens]
+
+
+def _near(i: Tensor, j: Tensor, behind: int, ahead: int) -> Tensor:
+    return (j >= i - behind) & (j <= i + ahead)
+
+
+def _mixed(q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+    """The weighted means of values (..., U, V) that q (..., C, K) makes of keys (..., K, U)."""
+    scores = (q @ keys).masked_fill(~seen, torch.finfo(q.dtype).min)
     # Where nothing is seen, the softmax of equal scores is not what is meant.
-    weights = scores.softmax(-1) * allowed.any(-1, keepdim=True)
-    found = weights @ near_values.transpose(-1, -2)
-    return found.flatten(2, 3)[:, :, :queries].to(q.dtype)
+    return (scores.softmax(-1) * seen.any(-1, keepdim=True)) @ values
 
 
 def _ends(key_lengths: Tensor | None, k: Tensor) -> Tensor:
+    """(B,) or (1,): how many keys of a row are true."""
     if key_lengths is None:
         return torch.full((1,), k.shape[2], device=k.device)
     return key_lengths.to(k.device, non_blocking=True)
-
-
-def _allowed(blocks: int, block: int, behind: int, ahead: int, ends: Tensor) -> Tensor:
-    """(B or 1, 1, T / C, C, U) bool: may this query of a block see this one of the keys around?"""
-    size = behind + block + ahead
-    first = torch.arange(blocks, device=ends.device)[:, None, None] * block
-    i = first + torch.arange(block, device=ends.device)[:, None]
-    j = first - behind + torch.arange(size, device=ends.device)
-    near = (j >= i - behind) & (j <= i + ahead) & (j >= 0)
-    return near & (j < ends[:, None, None, None, None])

@@ -18,7 +18,8 @@ def window_attention(
     q: Tensor, k: Tensor, v: Tensor, key_lengths: Tensor | None, window: int, causal: bool
 ) -> Tensor:
     """As operator.py says; lengths (B,) lie where the tokens are."""
-    return forward(q, k, v, key_lengths, window, causal)[0]
+    out: Tensor = forward(q, k, v, key_lengths, window, causal)[0]
+    return out
 
 
 @triton_op("nas_kernels::window_attention", mutates_args={})
@@ -104,7 +105,7 @@ forward.register_autograd(_differentiate, setup_context=_keep)
 @register_flop_formula(torch.ops.nas_kernels.window_attention)
 def _forward_flops(*shapes: Any, **_: Any) -> int:
     """2 MAC of scores and weighted sum over the keys that each query sees, none of them padding."""
-    q, k, v, _, window, causal, *_ = shapes
+    q, k, v, _, window, causal = shapes[:6]
     batch, heads, queries, width = q
     keys, columns = k[2], v[3]
     ahead = 0 if causal else window
@@ -115,5 +116,5 @@ def _forward_flops(*shapes: Any, **_: Any) -> int:
 @register_flop_formula(torch.ops.nas_kernels.window_attention_backward)
 def _backward_flops(*shapes: Any, **_: Any) -> int:
     """Each of the two products has two in the backward pass; computing scores again is not work."""
-    _, q, k, v, _, _, lengths, window, causal, *_ = shapes
+    q, k, v, _, _, lengths, window, causal = shapes[1:9]
     return 2 * _forward_flops(q, k, v, lengths, window, causal)
