@@ -117,6 +117,30 @@ def _fed(S0, S1, z0, z1, phi, y, e, cos, sin, DOT: tl.constexpr, WEIGHTED: tl.co
 
 
 @triton.jit
+def _read(phi, S0, S1, z0, z1, cos, sin, DOT: tl.constexpr, WEIGHTED: tl.constexpr):
+    """f(x) S (C, V) and f(x) . z (C,)."""
+    if WEIGHTED:
+        with_cos, with_sin = phi * cos[:, None], phi * sin[:, None]
+        y = tl.dot(with_cos.to(DOT), S0.to(DOT))
+        y = tl.dot(with_sin.to(DOT), S1.to(DOT), y)
+        d = tl.sum(with_cos * z0[None, :] + with_sin * z1[None, :], 1)
+    else:
+        y = tl.dot(phi.to(DOT), S0.to(DOT))
+        d = tl.sum(phi * z0[None, :], 1)
+    return y, d
+
+
+@triton.jit
+def _read_back(values, e, S0, S1, z0, z1, cos, sin, DOT: tl.constexpr, WEIGHTED: tl.constexpr):
+    """S y + e z (C, K), both halves turned back by the angle."""
+    d = tl.dot(values, tl.trans(S0).to(DOT)) + e[:, None] * z0[None, :]
+    if WEIGHTED:
+        turned = tl.dot(values, tl.trans(S1).to(DOT)) + e[:, None] * z1[None, :]
+        d = d * cos[:, None] + turned * sin[:, None]
+    return d
+
+
+@triton.jit
 def _kept(state, total, pair, lo, hi, segments, k, v, K, V, WEIGHTED: tl.constexpr):
     """The sum of the segments' states from lo to hi, (k, v) of each half, and of their totals."""
     W: tl.constexpr = 2 if WEIGHTED else 1
@@ -251,14 +275,7 @@ def read_values_kernel(
         valid = n < read_length
         cos, sin = _turns(n, m, WEIGHTED)
         phi = _features(_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
-        if WEIGHTED:
-            with_cos, with_sin = phi * cos[:, None], phi * sin[:, None]
-            y = tl.dot(with_cos.to(DOT), S0.to(DOT))
-            y = tl.dot(with_sin.to(DOT), S1.to(DOT), y)
-            d = tl.sum(with_cos * z0[None, :] + with_sin * z1[None, :], 1)
-        else:
-            y = tl.dot(phi.to(DOT), S0.to(DOT))
-            d = tl.sum(phi * z0[None, :], 1)
+        y, d = _read(phi, S0, S1, z0, z1, cos, sin, DOT, WEIGHTED)
         if CAUSAL:
             fed = n < feed_length
             keys = _features(_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
@@ -321,10 +338,7 @@ def read_features_kernel(
         cos, sin = _turns(n, m, WEIGHTED)
         c, e = _scales(scale, bias, pair.to(tl.int64) * readers, n, valid, READ_SCALED)
         values = (_rows(y, n, valid, y_n, v, V, y_v) * c[:, None]).to(DOT)
-        d = tl.dot(values, tl.trans(S0).to(DOT)) + e[:, None] * z0[None, :]
-        if WEIGHTED:
-            turned = tl.dot(values, tl.trans(S1).to(DOT)) + e[:, None] * z1[None, :]
-            d = d * cos[:, None] + turned * sin[:, None]
+        d = _read_back(values, e, S0, S1, z0, z1, cos, sin, DOT, WEIGHTED)
         if CAUSAL:
             fed = n < feed_length
             keys = _features(_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
