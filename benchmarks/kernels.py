@@ -26,7 +26,8 @@ from benchmarks.measuring.report import machine, parser, print_table, write
 from nas_kernels import cosformer_attention, linear_attention
 from nas_kernels.testing import assert_close
 
-TOKENS = 65_536
+TOKENS = {"cuda": 65_536, "cpu": 4096}
+"""B x T: the same work at each length, and enough of it that a call's own cost does not tell."""
 WIDTHS = (512, 1024)
 HEAD_WIDTHS = (32, 64, 128)
 LENGTHS = (64, 128, 197, 256, 512, 1024, 2048, 4096, 16_384)
@@ -158,13 +159,12 @@ def least_bytes(tensors: list[Tensor], backward: bool) -> int:
 
 def shapes(device: str, lengths: tuple[int, ...]) -> Iterator[Shape]:
     """Every point of the table on this device."""
-    if device == "cpu":
-        yield from (Shape(1, 4, length, 64) for length in lengths)
-        return
-    for width in WIDTHS:
-        for head_width in HEAD_WIDTHS:
+    widths, head_widths = (WIDTHS, HEAD_WIDTHS) if device == "cuda" else ((512,), (64,))
+    for width in widths:
+        for head_width in head_widths:
             for length in lengths:
-                yield Shape(max(1, TOKENS // length), width // head_width, length, head_width)
+                batch = max(1, TOKENS[device] // length)
+                yield Shape(batch, width // head_width, length, head_width)
 
 
 def measure(shape: Shape, device: str, pairs: int, bandwidth: float) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Which tensors may an attention operator be given, and which tokens of them count?"""
 
+import math
 from typing import Any
 
 import torch
@@ -51,6 +52,8 @@ def _check_lengths(name: str, lengths: Tensor | None, tokens: Tensor) -> None:
     if lengths is None:
         return
     batch, _, longest, _ = tokens.shape
+    if not isinstance(lengths, Tensor):
+        raise ValueError(f"{name} is {lengths!r}, expected a tensor ({batch},) or None")
     if lengths.shape != (batch,):
         raise ValueError(f"{name} has shape {_shape(lengths)}, expected ({batch},)")
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
@@ -65,10 +68,10 @@ def check_choice(name: str, given: Any, allowed: tuple[Any, ...]) -> None:
         raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
-def check_eps(eps: float) -> None:
+def check_eps(eps: object) -> None:
     """Raises `ValueError` for a lower bound of the normaliser that is not above 0."""
-    if not eps > 0:
-        raise ValueError(f"eps is {eps}, expected a number above 0")
+    if not (isinstance(eps, (int, float)) and 0 < eps < math.inf):
+        raise ValueError(f"eps is {eps!r}, expected a number above 0")
 
 
 def norm_lengths(
@@ -99,12 +102,18 @@ def norm_lengths(
             raise ValueError(f"norm_length has shape {shape}, expected ({q.shape[0]},)")
         if norm_length.is_complex() or norm_length.dtype == torch.bool:
             raise ValueError(f"norm_length has dtype {norm_length.dtype}, expected real numbers")
-    elif isinstance(norm_length, bool) or norm_length < 1:
-        raise ValueError(f"norm_length is {norm_length}, expected at least 1")
+    elif not (is_number(norm_length) and 1 <= norm_length < math.inf):
+        raise ValueError(f"norm_length is {norm_length!r}, expected a number of at least 1")
     _check_distances(norm_length, longest)
     if isinstance(norm_length, Tensor):
         return norm_length.to(device, dtype, non_blocking=True)
     return torch.full((1,), norm_length, dtype=dtype, device=device)
+
+
+def is_number(given: object) -> bool:
+    """Whether this is a real number, be it one that a traced graph leaves open."""
+    numbers = (int, float, torch.SymInt, torch.SymFloat)
+    return isinstance(given, numbers) and not isinstance(given, bool)
 
 
 def _longest(
@@ -129,7 +138,7 @@ def _check_distances(norm_length: Tensor | int, longest: Tensor | int) -> None:
         return
     given, tokens = torch.as_tensor(norm_length), torch.as_tensor(longest)
     least = (tokens - 1).clamp(min=1)
-    if not bool((given >= least).all()):
+    if not bool(((given >= least) & given.isfinite()).all()):
         raise ValueError(
             f"norm_length is {given.tolist()}, expected at least the longest distance of two "
             f"tokens, {least.tolist()}: the weights cos((pi/2)(i - j)/M) would turn negative"

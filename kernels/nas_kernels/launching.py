@@ -1,7 +1,8 @@
 """How does a Triton kernel start from an operator of torch? On its device, seen by the compiler."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,15 +35,54 @@ def interpreted() -> bool:
     return bool(knobs.runtime.interpret)
 
 
+@dataclass(frozen=True)
+class Launch:
+    """A kernel with its grid, its arguments and what it is compiled for."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    blocks: Blocks
+    arguments: tuple[Any, ...]
+    flags: dict[str, Any]
+
+    def constants(self) -> dict[str, Any]:
+        """The flags, and the blocks as C, BK and BV where the kernel has them."""
+        blocks = self.blocks
+        sizes = {"C": blocks.tokens, "BK": blocks.keys, "BV": blocks.values}
+        return self.flags | {name: n for name, n in sizes.items() if name in self.kernel.arg_names}
+
+    def start(self) -> None:
+        """On the device of its tensors: Triton would take the current one."""
+        # Triton's interpreter makes plain functions, which torch does not wrap.
+        kernel = wrap_triton(self.kernel) if isinstance(self.kernel, JITFunction) else self.kernel
+        device = next(each.device for each in self.arguments if isinstance(each, Tensor))
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            kernel[self.grid](
+                *self.arguments,
+                **self.constants(),
+                num_warps=self.blocks.warps,
+                num_stages=self.blocks.stages,
+            )
+
+
+_noted: list[Launch] | None = None
+
+
+@contextmanager
+def noted() -> Iterator[list[Launch]]:
+    """Within it launches are noted and not started: outputs hold what their memory held before."""
+    global _noted
+    _noted, before = [], _noted
+    try:
+        yield _noted
+    finally:
+        _noted = before
+
+
 def launch(kernel: Any, grid: Sequence[int], blocks: Blocks, *arguments: Any, **flags: Any) -> None:
-    """Starts `kernel` on the grid, with the blocks as C, BK and BV where it has them."""
-    sizes = {"C": blocks.tokens, "BK": blocks.keys, "BV": blocks.values}
-    chosen = {name: size for name, size in sizes.items() if name in kernel.arg_names}
-    # Triton's interpreter makes plain functions, which torch does not wrap.
-    start = wrap_triton(kernel) if isinstance(kernel, JITFunction) else kernel
-    device = next(each.device for each in arguments if isinstance(each, Tensor))
-    # Triton starts on the current device, whichever one the tensors are on.
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        start[tuple(grid)](
-            *arguments, **flags, **chosen, num_warps=blocks.warps, num_stages=blocks.stages
-        )
+    """Starts `kernel` on the grid with the blocks; flags are compiled into it."""
+    made = Launch(kernel, tuple(grid), blocks, arguments, flags)
+    if _noted is None:
+        made.start()
+    else:
+        _noted.append(made)

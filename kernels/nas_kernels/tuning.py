@@ -20,41 +20,60 @@ class Blocks:
     stages: int
 
 
-def tiles(width: int, columns: int, *, whole: str) -> Blocks:
+_CHUNKS = {
+    ("fp32", False): {32: (64, 32, 4), 64: (64, 64, 8), 128: (64, 32, 8), 256: (16, 32, 8)},
+    ("fp32", True): {32: (32, 32, 4), 64: (32, 64, 8), 128: (16, 64, 8), 256: (16, 32, 8)},
+    ("bf16", False): {32: (64, 32, 4), 64: (64, 64, 4), 128: (64, 64, 8), 256: (64, 32, 8)},
+    ("bf16", True): {32: (32, 32, 4), 64: (64, 32, 4), 128: (32, 64, 8), 256: (16, 32, 8)},
+}
+"""By operands and causality, and the wider of K and V: tokens, width of a tile's part, warps.
+
+Chosen from benchmarks/kernel_resources.py: the largest that spills no register, or the fewest, in
+the shared memory of the smallest GPU that is supported (99 KiB a program, capability 8.6).
+"""
+
+
+def tiles(width: int, columns: int, *, whole: str, causal: bool, operands: torch.dtype) -> Blocks:
     """Blocks of a program that holds a state in registers.
 
     Args:
         width: K, key width in elements.
         columns: V, value width in elements.
         whole: which of the two the program must hold all of: "keys", "values" or "neither".
+        causal: whether it computes scores within its chunk besides.
+        operands: dtype of the products' operands, bf16 or fp32.
     """
     keys, values = padded(width), padded(columns)
-    if whole != "keys":
-        keys = min(keys, 64 if values <= 128 or whole == "neither" else 32)
-    if whole != "values":
-        values = min(values, 64 if keys <= 128 else 32)
-    widest = max(keys, values)
-    # Wide states take the registers of more warps, and leave less room for chunks.
+    kind = "bf16" if operands == torch.bfloat16 else "fp32"
+    widest = 64 if whole == "neither" else max(32, keys, values)
+    tokens, part, warps = _CHUNKS[kind, causal][widest]
     return Blocks(
-        tokens=32 if widest > 128 else 64,
-        keys=keys,
-        values=values,
-        warps=8 if widest > 64 else 4,
-        stages=1 if widest > 128 else 2,
+        tokens=tokens,
+        keys=keys if whole == "keys" else min(keys, part),
+        values=values if whole == "values" else min(values, part),
+        warps=warps,
+        stages=_stages(widest),
     )
 
 
-def square(width: int, columns: int) -> Blocks:
+def square(width: int, columns: int, operands: torch.dtype) -> Blocks:
     """Blocks of a program that meets blocks of queries with blocks of keys, all of K and V wide."""
     keys, values = padded(width), padded(columns)
     widest = max(keys, values)
+    # Operands that are twice as wide leave room for half as many tokens.
+    room = 8192 if operands == torch.bfloat16 else 4096
     return Blocks(
-        tokens=32 if widest > 128 else 64,
+        tokens=min(64, room // widest),
         keys=keys,
         values=values,
         warps=8 if widest > 64 else 4,
-        stages=1 if widest > 128 else 2,
+        stages=_stages(widest),
     )
+
+
+def _stages(widest: int) -> int:
+    # Loads that run ahead take shared memory, which wide tiles do not leave.
+    return 1 if widest >= 128 else 2
 
 
 def padded(width: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -30,7 +32,8 @@ SMALL: dict[str, Sizes] = {
     "odd-widths": (2, 1, 17, 17, 15, 7),
     "wide-heads": (1, 1, 16, 15, 60, 64),
     "a-chunk-and-one": (1, 1, 65, 65, 8, 16),
-    "cross-few-keys": (1, 2, 64, 17, 8, 8),
+    "cross-few-keys": (1, 1, 150, 17, 8, 8),
+    "cross-few-queries": (1, 1, 17, 80, 8, 8),
 }
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 100, 197, 257, 1000)
 WIDTHS = (8, 16, 32, 60, 64, 128)
@@ -41,7 +44,9 @@ def every_size() -> Iterator[Sizes]:
     for place, tokens in enumerate(LENGTHS):
         for turn, width in enumerate(WIDTHS):
             other = LENGTHS[(place + turn) % len(LENGTHS)]
-            yield 2, 2, tokens, tokens, width, width
+            # The definition's loop over time is slow where it is long.
+            rows = 2 if tokens < 1000 else 1
+            yield rows, rows, tokens, tokens, width, width
             yield 1, 3, tokens, other, width, WIDTHS[(turn + 1) % len(WIDTHS)]
 
 
@@ -73,6 +78,18 @@ def bound(form: Backend, dtype: torch.dtype) -> float:
     if form == "triton":
         return 2e-3 if GPU else 1e-5
     return 1e-12 if dtype == torch.float64 else 1e-5
+
+
+@contextmanager
+def poisoned_memory() -> Iterator[None]:
+    """Within it, memory that is taken and not written holds NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    # It is deterministic mode that fills memory, unless told not to.
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 class KernelConformance:
@@ -131,10 +148,10 @@ class KernelConformance:
             self.compare(sizes, form, torch.float32, seed, **options)
             self.compare(sizes, form, torch.float32, seed, **options, **self.lengths(sizes, seed))
 
-    def test_sequences_that_are_cut_match_too(self, form: Backend) -> None:
-        sizes = (1, 1, 530, 600, 8, 8)
+    @pytest.mark.parametrize("sizes", [(1, 1, 530, 600, 8, 8), (1, 1, 600, 280, 8, 8)], ids=named)
+    def test_sequences_that_are_cut_match_too(self, sizes: Sizes, form: Backend) -> None:
         for seed, options in enumerate(type(self).options):
-            lengths = {"key_lengths": torch.tensor([590])}
+            lengths = {"key_lengths": torch.tensor([sizes[3] - 10])}
             self.compare(sizes, form, torch.float32, seed, **options, **lengths)
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
@@ -148,11 +165,37 @@ class KernelConformance:
                 self.compare(sizes, "torch", torch.float64, seed, **options)
 
     def test_gradcheck(self) -> None:
+        sizes = (2, 1, 3, 4, 3, 2)
         for options in type(self).options:
-            inputs = [t.requires_grad_() for t in draw((1, 2, 3, 4, 3, 2), seed=3)[:3]]
-            assert torch.autograd.gradcheck(
-                lambda *qkv, options=options: self.call(qkv, backend="torch", **options), inputs
+            for lengths in ({}, self.lengths(sizes, 1)):
+                inputs = [t.requires_grad_() for t in draw(sizes, seed=3)[:3]]
+                call = partial(self.call, backend="torch", **options, **lengths)
+                assert torch.autograd.gradcheck(lambda *qkv, call=call: call(qkv), inputs)
+
+    def test_nothing_that_memory_held_before_is_read(self, form: Backend) -> None:
+        with poisoned_memory():
+            assert torch.empty(3).isnan().all()
+            for seed, options in enumerate(type(self).options):
+                for sizes in ((2, 1, 17, 20, 15, 7), (1, 1, 530, 520, 8, 8)):
+                    lengths = self.lengths(sizes, seed)
+                    self.compare(sizes, form, torch.float32, seed, **options, **lengths)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("sizes", list(every_size()), ids=named)
+    def test_every_size_in_the_torch_form(self, sizes: Sizes) -> None:
+        for seed, options in enumerate(type(self).options):
+            self.compare(sizes, "torch", torch.float32, seed, **options)
+            self.compare(
+                sizes, "torch", torch.float32, seed, **options, **self.lengths(sizes, seed)
             )
+
+    @pytest.mark.parametrize("empty", [(0, 2), (2, 0)], ids=["no-rows", "no-heads"])
+    def test_an_empty_batch_is_an_empty_result(self, empty: tuple[int, int]) -> None:
+        q, k, v = (torch.zeros(*empty, 70, 8, requires_grad=True) for _ in range(3))
+        for options in type(self).options:
+            out = self.call((q, k, v), **options)
+            assert out.shape == (*empty, 70, 8)
+            assert [g.shape for g in torch.autograd.grad(out.sum(), (q, k, v))] == [q.shape] * 3
 
     @pytest.mark.gpu
     @pytest.mark.parametrize("sizes", list(every_size()), ids=named)
@@ -200,7 +243,7 @@ class KernelConformance:
                 assert torch.equal(after[:, :, : at + 1], before[:, :, : at + 1])
 
     def test_strides_do_not_matter(self, form: Backend) -> None:
-        *tensors, grad = (t.float().to(DEVICE) for t in draw((2, 2, 9, 9, 8, 8)))
+        *tensors, grad = (t.float().to(DEVICE) for t in draw((1, 2, 9, 9, 8, 8)))
         for options in type(self).options:
             packed = [t.clone().requires_grad_() for t in tensors]
             # As a projection leaves them: (B, N, H, width) seen as (B, H, N, width).
@@ -282,9 +325,10 @@ class KernelConformance:
             (torch.tensor([True, False]), "key_lengths has dtype torch.bool"),
             (torch.tensor([3, 6]), r"key_lengths is \[3, 6\], expected values in 0..5"),
             (torch.tensor([-1, 5]), r"key_lengths is \[-1, 5\]"),
+            ([3, 5], r"key_lengths is \[3, 5\], expected a tensor \(2,\) or None"),
         ],
     )
-    def test_lengths_that_do_not_fit_are_named(self, lengths: Tensor, message: str) -> None:
+    def test_lengths_that_do_not_fit_are_named(self, lengths: object, message: str) -> None:
         x = torch.zeros(2, 3, 5, 8)
         options = type(self).options[0]
         with pytest.raises(ValueError, match=message):

@@ -157,12 +157,17 @@ def test_a_norm_length_that_could_not_be_checked_turns_no_weight_negative(
     ("norm_length", "lengths", "message"),
     [
         pytest.param(4, None, r"norm_length is 4, .* two tokens, 5:", id="number"),
-        pytest.param(0, torch.tensor([0, 0]), "norm_length is 0, expected at least 1", id="zero"),
-        pytest.param(True, None, "norm_length is True, expected at least 1", id="flag"),
+        pytest.param(
+            0, torch.tensor([0, 0]), "norm_length is 0, expected a number of at", id="zero"
+        ),
+        pytest.param(True, None, "norm_length is True, expected a number", id="flag"),
         pytest.param(2, torch.tensor([2, 4]), r"two tokens, \[1, 3\]", id="number-lengths"),
         pytest.param(torch.tensor([6, 4]), None, r"is \[6, 4\]", id="rows"),
         pytest.param(torch.tensor([1, 2]), torch.tensor([2, 4]), r"is \[1, 2\]", id="rows-lengths"),
+        pytest.param("7", None, "norm_length is '7', expected a number", id="text"),
+        pytest.param(float("inf"), None, "norm_length is inf, expected a number", id="infinity"),
         pytest.param(torch.tensor([9.0, float("nan")]), None, "nan", id="nan"),
+        pytest.param(torch.tensor([9.0, float("inf")]), None, "inf", id="rows-infinity"),
         pytest.param(torch.tensor([6]), None, r"shape \(1,\), expected \(2,\)", id="shape"),
         pytest.param(torch.tensor([True, True]), None, "dtype torch.bool", id="dtype"),
     ],

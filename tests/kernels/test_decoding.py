@@ -91,6 +91,15 @@ def test_a_state_that_was_given_is_left_as_it_was() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, kept, strict=True))
 
 
+def test_autocast_changes_no_step() -> None:
+    q, k, v, _ = (t.float() for t in draw((1, 2, 2, 2, 8, 8)))
+    _, state = linear_attention_step(None, *(t[:, :, :1] for t in (q, k, v)))
+    last = [t[:, :, 1:] for t in (q, k, v)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside, _ = linear_attention_step(state, *last)
+    assert torch.equal(inside, linear_attention_step(state, *last)[0])
+
+
 def test_what_is_no_step_is_named() -> None:
     one, two = torch.zeros(2, 1, 1, 4), torch.zeros(2, 1, 2, 4)
     step = partial(cosformer_attention_step, None, one, one, one)
@@ -100,6 +109,10 @@ def test_what_is_no_step_is_named() -> None:
         step(position=0, norm_length=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="norm_length is 0, expected at least 1"):
         step(position=0, norm_length=0)
+    with pytest.raises(ValueError, match="norm_length is '4', expected a number or a tensor"):
+        step(position=0, norm_length="4")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="norm_length is inf, expected at least 1"):
+        step(position=0, norm_length=float("inf"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="position is -1, expected at least 0"):
         step(position=-1, norm_length=4)
     with pytest.raises(ValueError, match=r"position is \[5, 5\], expected at most norm_length"):

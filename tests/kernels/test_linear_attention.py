@@ -133,6 +133,8 @@ def test_outputs_are_weighted_means_of_the_values(
         ({"feature_map": "gelu"}, "feature_map is 'gelu', expected one of 'relu', 'elu1', "),
         ({"eps": 0.0}, "eps is 0.0, expected a number above 0"),
         ({"eps": float("nan")}, "eps is nan"),
+        ({"eps": float("inf")}, "eps is inf"),
+        ({"eps": "small"}, "eps is 'small', expected a number above 0"),
     ],
 )
 def test_options_that_are_none_are_named(options: Options, message: str) -> None:

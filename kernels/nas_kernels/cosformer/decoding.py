@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from nas_kernels.arguments import readable
+from nas_kernels.arguments import is_number, readable
 from nas_kernels.linear_attention.decoding import LinearState, check_step, step
 from nas_kernels.precision import sum_dtype
 
@@ -64,9 +64,11 @@ def cosformer_attention_step(
 
 def _each_row(name: str, given: Tensor | int, q: Tensor, *, least: int) -> Tensor:
     """(B,) of one number or of one a row."""
+    if not isinstance(given, Tensor) and not is_number(given):
+        raise ValueError(f"{name} is {given!r}, expected a number or a tensor ({q.shape[0]},)")
     found = torch.as_tensor(given)
     if found.dim() and found.shape != q.shape[:1]:
         raise ValueError(f"{name} has shape {tuple(found.shape)}, expected ({q.shape[0]},)")
-    if readable(found) and bool((found < least).any()):
+    if readable(found) and not bool(((found >= least) & found.isfinite()).all()):
         raise ValueError(f"{name} is {found.tolist()}, expected at least {least}")
     return found.expand(q.shape[:1])

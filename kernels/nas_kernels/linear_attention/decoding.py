@@ -6,7 +6,7 @@ from torch import Tensor
 
 from nas_kernels.arguments import check_choice, check_eps, check_inputs
 from nas_kernels.linear_attention.reference import FEATURE_MAPS, FeatureMap, phi
-from nas_kernels.precision import sum_dtype
+from nas_kernels.precision import autocast_off, sum_dtype
 
 
 class LinearState(NamedTuple):
@@ -67,7 +67,8 @@ def step(
     total = key[:, :, 0]
     if state is not None:
         sums, total = state.sums + sums, state.total + total
-    weighted = query @ sums
+    with autocast_off(query.device.type):
+        weighted = query @ sums
     normaliser = (query * total[:, :, None]).sum(-1, keepdim=True).clamp(min=eps)
     return (weighted / normaliser).to(v.dtype), LinearState(sums, total)
 

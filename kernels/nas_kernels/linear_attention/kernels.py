@@ -8,9 +8,10 @@ f(x) = [phi(x) cos a ; phi(x) sin a], without one f(x) = phi(x); features never 
     read_values    y_i = f(x_i) S,   and over max(f(x_i) . z, eps) where it is normalised
     read_features  df_i = S c_i y_i + e_i z,   dx_i = phi'(x_i) (df_i turned back by the angle)
 
-c and e are 1, or given for each token. The state is summed over segments of the feeders, one a
-program; who reads sums the segments that it may see: all of them, or where it is causal those
-before its own (behind it, REVERSE), and walks its own chunk by chunk with the state in registers.
+c and e are 1, or given for each token (SCALED), of the feeders or of the readers. The state is
+summed over segments of the feeders, one a program; who reads sums the segments that it may see: all
+of them, or where it is causal those before its own (behind it, REVERSE), and walks its own chunk by
+chunk with the state in registers.
 Nothing is added in an order that depends on timing, so results repeat bit by bit.
 
 Legend: B batch, H heads, N tokens, K key width, V value width, C chunk, G segments, W halves of
@@ -20,143 +21,21 @@ the features (2 with angles, else 1). state is (B H, G, W, K, V), total is (B H,
 import triton
 from triton import language as tl
 
-HALF_PI = tl.constexpr(1.5707963267948966)
-
-
-@triton.jit
-def _phi(x, MAP: tl.constexpr):
-    if MAP == "relu":
-        x = tl.maximum(x, 0.0)
-    elif MAP == "elu1":
-        x = tl.where(x > 0, x + 1, tl.exp(tl.minimum(x, 0.0)))
-    return x
-
-
-@triton.jit
-def _times_slope(d, x, MAP: tl.constexpr):
-    if MAP == "relu":
-        d = tl.where(x > 0, d, 0.0)
-    elif MAP == "elu1":
-        d = d * tl.exp(tl.minimum(x, 0.0))
-    return d
-
-
-@triton.jit
-def _rows(base, n, valid, n_stride, columns, width, column_stride):
-    """(C, columns) in fp32, zero where a token is not valid: what lies there may be anything."""
-    at = base + n[:, None].to(tl.int64) * n_stride + columns[None, :] * column_stride
-    return tl.load(at, mask=valid[:, None] & (columns < width)[None, :], other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _features(x, valid, columns, width, MAP: tl.constexpr):
-    # phi(0) need not be 0, and what is not there has no features.
-    return tl.where(valid[:, None] & (columns < width)[None, :], _phi(x, MAP), 0.0)
-
-
-@triton.jit
-def _turns(n, m, WEIGHTED: tl.constexpr):
-    """cos a and sin a of each token."""
-    cos, sin = 1.0, 0.0
-    if WEIGHTED:
-        # Who stands beyond M is padding, or M was not to be seen: no weight turns negative.
-        at = tl.minimum(n.to(tl.float32), m)
-        # From the nearer end, where a cosine is small: rounding an angle near pi/2 would tell.
-        cos, sin = tl.sin((m - at) * (HALF_PI / m)), tl.sin(at * (HALF_PI / m))
-    return cos, sin
-
-
-@triton.jit
-def _nearness(n, m):
-    """(C, C): cos(a_i - a_j) of a chunk's own tokens."""
-    at = tl.minimum(n.to(tl.float32), m)
-    return tl.cos((at[:, None] - at[None, :]) * (HALF_PI / m))
-
-
-@triton.jit
-def _scales(scale, bias, row, n, valid, SCALED: tl.constexpr):
-    """c and e of each token, zero where it is not valid."""
-    one = tl.where(valid, 1.0, 0.0)
-    c, e = one, one
-    if SCALED:
-        c = tl.load(scale + row + n, mask=valid, other=0.0)
-        e = tl.load(bias + row + n, mask=valid, other=0.0)
-    return c, e
-
-
-@triton.jit
-def _length(lengths, batch, tokens, GIVEN: tl.constexpr):
-    found = tokens
-    if GIVEN:
-        found = tl.load(lengths + batch).to(tl.int32)
-    return found
-
-
-@triton.jit
-def _norm(norm, batch, WEIGHTED: tl.constexpr):
-    m = 1.0
-    if WEIGHTED:
-        m = tl.load(norm + batch)
-    return m
-
-
-@triton.jit
-def _fed(S0, S1, z0, z1, phi, y, e, cos, sin, DOT: tl.constexpr, WEIGHTED: tl.constexpr):
-    """The state and its total with a chunk of feeders more."""
-    y = y.to(DOT)
-    if WEIGHTED:
-        with_cos, with_sin = phi * cos[:, None], phi * sin[:, None]
-        S0 = tl.dot(tl.trans(with_cos).to(DOT), y, S0)
-        S1 = tl.dot(tl.trans(with_sin).to(DOT), y, S1)
-        z0 += tl.sum(with_cos * e[:, None], 0)
-        z1 += tl.sum(with_sin * e[:, None], 0)
-    else:
-        S0 = tl.dot(tl.trans(phi).to(DOT), y, S0)
-        z0 += tl.sum(phi * e[:, None], 0)
-    return S0, S1, z0, z1
-
-
-@triton.jit
-def _read(phi, S0, S1, z0, z1, cos, sin, DOT: tl.constexpr, WEIGHTED: tl.constexpr):
-    """f(x) S (C, V) and f(x) . z (C,)."""
-    if WEIGHTED:
-        with_cos, with_sin = phi * cos[:, None], phi * sin[:, None]
-        y = tl.dot(with_cos.to(DOT), S0.to(DOT))
-        y = tl.dot(with_sin.to(DOT), S1.to(DOT), y)
-        d = tl.sum(with_cos * z0[None, :] + with_sin * z1[None, :], 1)
-    else:
-        y = tl.dot(phi.to(DOT), S0.to(DOT))
-        d = tl.sum(phi * z0[None, :], 1)
-    return y, d
-
-
-@triton.jit
-def _read_back(values, e, S0, S1, z0, z1, cos, sin, DOT: tl.constexpr, WEIGHTED: tl.constexpr):
-    """S y + e z (C, K), both halves turned back by the angle."""
-    d = tl.dot(values, tl.trans(S0).to(DOT)) + e[:, None] * z0[None, :]
-    if WEIGHTED:
-        turned = tl.dot(values, tl.trans(S1).to(DOT)) + e[:, None] * z1[None, :]
-        d = d * cos[:, None] + turned * sin[:, None]
-    return d
-
-
-@triton.jit
-def _kept(state, total, pair, lo, hi, segments, k, v, K, V, WEIGHTED: tl.constexpr):
-    """The sum of the segments' states from lo to hi, (k, v) of each half, and of their totals."""
-    W: tl.constexpr = 2 if WEIGHTED else 1
-    inside = (k < K)[:, None] & (v < V)[None, :]
-    S0 = tl.zeros((k.shape[0], v.shape[0]), tl.float32)
-    S1 = S0
-    z0 = tl.zeros((k.shape[0],), tl.float32)
-    z1 = z0
-    for segment in range(lo, hi):
-        at = (pair.to(tl.int64) * segments + segment) * W * K
-        S0 += tl.load(state + (at + k[:, None]) * V + v[None, :], mask=inside, other=0.0)
-        z0 += tl.load(total + at + k, mask=k < K, other=0.0)
-        if WEIGHTED:
-            S1 += tl.load(state + (at + K + k[:, None]) * V + v[None, :], mask=inside, other=0.0)
-            z1 += tl.load(total + at + K + k, mask=k < K, other=0.0)
-    return S0, S1, z0, z1
+from nas_kernels.linear_attention.chunk import (
+    features,
+    feed,
+    load_length,
+    load_norm,
+    load_rows,
+    load_scales,
+    nearness,
+    read,
+    read_back,
+    scaled,
+    sum_states,
+    times_slope,
+    turns,
+)
 
 
 @triton.jit
@@ -175,17 +54,17 @@ def state_kernel(
     v = (tile % v_tiles) * BV + tl.arange(0, BV)
     x += batch * x_b + head * x_h
     y += batch * y_b + head * y_h
-    m = _norm(norm, batch, WEIGHTED)
-    end = tl.minimum(_length(lengths, batch, tokens, LENGTHS), (segment + 1) * span)
-    S0, S1, z0, z1 = _kept(state, total, pair, 0, 0, segments, k, v, K, V, WEIGHTED)
+    m = load_norm(norm, batch, WEIGHTED)
+    end = tl.minimum(load_length(lengths, batch, tokens, LENGTHS), (segment + 1) * span)
+    S0, S1, z0, z1 = sum_states(state, total, pair, 0, 0, segments, k, v, K, V, WEIGHTED)
     for start in range(segment * span, end, C):
         n = start + tl.arange(0, C)
         valid = n < end
-        phi = _features(_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
-        c, e = _scales(scale, bias, pair.to(tl.int64) * tokens, n, valid, SCALED)
-        fed = _rows(y, n, valid, y_n, v, V, y_v) * c[:, None]
-        cos, sin = _turns(n, m, WEIGHTED)
-        S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED)
+        phi = features(load_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
+        c, e = load_scales(scale, bias, pair.to(tl.int64) * tokens, n, valid, SCALED)
+        fed = scaled(load_rows(y, n, valid, y_n, v, V, y_v), c, SCALED)
+        cos, sin = turns(n, m, WEIGHTED)
+        S0, S1, z0, z1 = feed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED, SCALED)
     W: tl.constexpr = 2 if WEIGHTED else 1
     at = (pair.to(tl.int64) * segments + segment) * W * K
     inside = (k < K)[:, None] & (v < V)[None, :]
@@ -214,17 +93,17 @@ def _seen(
             hi = segment
     if INLINE:
         hi = lo
-    S0, S1, z0, z1 = _kept(state, total, pair, lo, hi, segments, k, v, K, V, WEIGHTED)
+    S0, S1, z0, z1 = sum_states(state, total, pair, lo, hi, segments, k, v, K, V, WEIGHTED)
     if INLINE and not CAUSAL:
         # The short form: one program goes over all feeders itself, and no state is written.
         for start in range(0, length, C):
             n = start + tl.arange(0, C)
             valid = n < length
-            phi = _features(_rows(fx, n, valid, fx_n, k, K, fx_k), valid, k, K, MAP)
-            c, e = _scales(scale, bias, pair.to(tl.int64) * feeders, n, valid, SCALED)
-            fed = _rows(fy, n, valid, fy_n, v, V, fy_v) * c[:, None]
-            cos, sin = _turns(n, m, WEIGHTED)
-            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED)
+            phi = features(load_rows(fx, n, valid, fx_n, k, K, fx_k), valid, k, K, MAP)
+            c, e = load_scales(scale, bias, pair.to(tl.int64) * feeders, n, valid, SCALED)
+            fed = scaled(load_rows(fy, n, valid, fy_n, v, V, fy_v), c, SCALED)
+            cos, sin = turns(n, m, WEIGHTED)
+            S0, S1, z0, z1 = feed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED, SCALED)
     return S0, S1, z0, z1
 
 
@@ -257,37 +136,42 @@ def read_values_kernel(
     x += batch * x_b + head * x_h
     fx += batch * fx_b + head * fx_h
     fy += batch * fy_b + head * fy_h
-    m = _norm(norm, batch, WEIGHTED)
-    read_length = _length(read_lengths, batch, readers, READ_LENGTHS)
-    feed_length = _length(feed_lengths, batch, feeders, FEED_LENGTHS)
+    m = load_norm(norm, batch, WEIGHTED)
+    read_length = load_length(read_lengths, batch, readers, READ_LENGTHS)
+    feed_length = load_length(feed_lengths, batch, feeders, FEED_LENGTHS)
     S0, S1, z0, z1 = _seen(
         state, total, pair, segment, segments, fx, fy, scale, bias, m, feed_length, feeders,
         fx_n, fx_k, fy_n, fy_v, k, v, K, V,
         MAP, WEIGHTED, SCALED, CAUSAL, REVERSE, INLINE, DOT, C,
     )  # fmt: skip
     first = segment * span
-    chunks = tl.cdiv(tl.minimum(readers - first, span), C)
+    tokens = readers
+    if REVERSE:
+        # Who looks back from behind the last reader feeds it too.
+        tokens = tl.maximum(readers, feeders)
+    chunks = tl.cdiv(tl.minimum(tokens - first, span), C)
     for chunk in range(0, chunks):
         place = chunk
         if REVERSE:
             place = chunks - 1 - chunk
         n = first + place * C + tl.arange(0, C)
         valid = n < read_length
-        cos, sin = _turns(n, m, WEIGHTED)
-        phi = _features(_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
-        y, d = _read(phi, S0, S1, z0, z1, cos, sin, DOT, WEIGHTED)
+        cos, sin = turns(n, m, WEIGHTED)
+        phi = features(load_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
+        y, d = read(phi, S0, S1, z0, z1, cos, sin, DOT, WEIGHTED)
         if CAUSAL:
             fed = n < feed_length
-            keys = _features(_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
-            c, e = _scales(scale, bias, pair.to(tl.int64) * feeders, n, fed, SCALED)
-            values = _rows(fy, n, fed, fy_n, v, V, fy_v) * c[:, None]
+            keys = features(load_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
+            c, e = load_scales(scale, bias, pair.to(tl.int64) * feeders, n, fed, SCALED)
+            values = scaled(load_rows(fy, n, fed, fy_n, v, V, fy_v), c, SCALED)
             scores = tl.dot(phi.to(DOT), tl.trans(keys).to(DOT))
             if WEIGHTED:
-                scores *= _nearness(n, m)
+                scores *= nearness(cos, sin)
             scores = tl.where(_sees(n, n, REVERSE), scores, 0.0)
             y = tl.dot(scores.to(DOT), values.to(DOT), y)
-            d += tl.sum(scores * e[None, :], 1)
-            S0, S1, z0, z1 = _fed(S0, S1, z0, z1, keys, values, e, cos, sin, DOT, WEIGHTED)
+            if NORMALISED:
+                d += tl.sum(scores, 1)
+            S0, S1, z0, z1 = feed(S0, S1, z0, z1, keys, values, e, cos, sin, DOT, WEIGHTED, SCALED)
         row = pair.to(tl.int64) * readers + n
         if NORMALISED:
             y /= tl.maximum(d, eps)[:, None]
@@ -319,40 +203,46 @@ def read_features_kernel(
     y += batch * y_b + head * y_h
     fx += batch * fx_b + head * fx_h
     fy += batch * fy_b + head * fy_h
-    m = _norm(norm, batch, WEIGHTED)
-    read_length = _length(read_lengths, batch, readers, READ_LENGTHS)
-    feed_length = _length(feed_lengths, batch, feeders, FEED_LENGTHS)
+    m = load_norm(norm, batch, WEIGHTED)
+    read_length = load_length(read_lengths, batch, readers, READ_LENGTHS)
+    feed_length = load_length(feed_lengths, batch, feeders, FEED_LENGTHS)
     S0, S1, z0, z1 = _seen(
         state, total, pair, segment, segments, fx, fy, scale, bias, m, feed_length, feeders,
         fx_n, fx_k, fy_n, fy_v, k, v, K, V,
         MAP, WEIGHTED, SCALED, CAUSAL, REVERSE, INLINE, DOT, C,
     )  # fmt: skip
     first = segment * span
-    chunks = tl.cdiv(tl.minimum(readers - first, span), C)
+    tokens = readers
+    if REVERSE:
+        # Who looks back from behind the last reader feeds it too.
+        tokens = tl.maximum(readers, feeders)
+    chunks = tl.cdiv(tl.minimum(tokens - first, span), C)
     for chunk in range(0, chunks):
         place = chunk
         if REVERSE:
             place = chunks - 1 - chunk
         n = first + place * C + tl.arange(0, C)
         valid = n < read_length
-        cos, sin = _turns(n, m, WEIGHTED)
-        c, e = _scales(scale, bias, pair.to(tl.int64) * readers, n, valid, READ_SCALED)
-        values = (_rows(y, n, valid, y_n, v, V, y_v) * c[:, None]).to(DOT)
-        d = _read_back(values, e, S0, S1, z0, z1, cos, sin, DOT, WEIGHTED)
+        cos, sin = turns(n, m, WEIGHTED)
+        c, e = load_scales(scale, bias, pair.to(tl.int64) * readers, n, valid, READ_SCALED)
+        values = scaled(load_rows(y, n, valid, y_n, v, V, y_v), c, READ_SCALED).to(DOT)
+        d = read_back(values, e, S0, S1, z0, z1, cos, sin, DOT, WEIGHTED, READ_SCALED)
         if CAUSAL:
             fed = n < feed_length
-            keys = _features(_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
-            feed_c, feed_e = _scales(scale, bias, pair.to(tl.int64) * feeders, n, fed, SCALED)
-            feed_values = _rows(fy, n, fed, fy_n, v, V, fy_v) * feed_c[:, None]
-            scores = tl.dot(values, tl.trans(feed_values).to(DOT)) + e[:, None] * feed_e[None, :]
+            keys = features(load_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
+            feed_c, feed_e = load_scales(scale, bias, pair.to(tl.int64) * feeders, n, fed, SCALED)
+            feed_values = scaled(load_rows(fy, n, fed, fy_n, v, V, fy_v), feed_c, SCALED)
+            scores = tl.dot(values, tl.trans(feed_values).to(DOT))
+            # Either the readers or the feeders have an e of their own.
+            scores += feed_e[None, :] if SCALED else e[:, None]
             if WEIGHTED:
-                scores *= _nearness(n, m)
+                scores *= nearness(cos, sin)
             scores = tl.where(_sees(n, n, REVERSE), scores, 0.0)
             d = tl.dot(scores.to(DOT), keys.to(DOT), d)
-            S0, S1, z0, z1 = _fed(
-                S0, S1, z0, z1, keys, feed_values, feed_e, cos, sin, DOT, WEIGHTED
+            S0, S1, z0, z1 = feed(
+                S0, S1, z0, z1, keys, feed_values, feed_e, cos, sin, DOT, WEIGHTED, SCALED
             )
-        d = _times_slope(d, _rows(x, n, valid, x_n, k, K, x_k), MAP)
+        d = times_slope(d, load_rows(x, n, valid, x_n, k, K, x_k), MAP)
         # elu1's slope at what is not there is 1, and its gradient must be 0.
         d = tl.where(valid[:, None], d, 0.0)
         at = out + (pair.to(tl.int64) * readers + n)[:, None] * K + k[None, :]
@@ -373,8 +263,8 @@ def row_scales_kernel(
     n, v = chunk * C + tl.arange(0, C), tl.arange(0, BV)
     valid = n < readers
     row = pair.to(tl.int64) * readers + n
-    given = _rows(g + batch * g_b + head * g_h, n, valid, g_n, v, V, g_v)
-    found = _rows(o + pair.to(tl.int64) * readers * V, n, valid, V, v, V, 1)
+    given = load_rows(g + batch * g_b + head * g_h, n, valid, g_n, v, V, g_v)
+    found = load_rows(o + pair.to(tl.int64) * readers * V, n, valid, V, v, V, 1)
     d = tl.load(normaliser + row, mask=valid, other=1.0)
     c = 1 / tl.maximum(d, eps)
     tl.store(scale + row, c, mask=valid)

@@ -32,7 +32,7 @@ def linear_attention(
     """
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    rows = []
+    rows = [q.new_zeros(0, *q.shape[1:3], v.shape[3])]
     for b in range(q.shape[0]):
         queries = q.shape[2] if query_lengths is None else int(query_lengths[b])
         keys = k.shape[2] if key_lengths is None else int(key_lengths[b])
@@ -45,8 +45,8 @@ def linear_attention(
             total = scores.sum(-1, keepdim=True).clamp(min=eps)
             outputs.append((scores[..., None] * v[b, :, :seen]).sum(-2) / total)
         padding = q.new_zeros(q.shape[1], q.shape[2] - queries, v.shape[3])
-        rows.append(torch.cat([*(each[:, None] for each in outputs), padding], dim=1))
-    return torch.stack(rows)
+        rows.append(torch.cat([*(each[:, None] for each in outputs), padding], dim=1)[None])
+    return torch.cat(rows)
 
 
 def phi(x: Tensor, feature_map: FeatureMap) -> Tensor:

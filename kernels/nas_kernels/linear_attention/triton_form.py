@@ -146,7 +146,7 @@ def _state(call: Call, feed: Side, scales: Scales | None) -> State:
     rows, shape = batch * heads, (batch * heads, call.segments, halves, width)
     sums = x.new_empty(*shape, columns, dtype=torch.float32)
     totals = x.new_empty(shape, dtype=torch.float32)
-    chosen = tuning.tiles(width, columns, whole="neither")
+    chosen = tuning.tiles(width, columns, whole="neither", causal=False, operands=x.dtype)
     grid = (rows, call.segments, cdiv(width, chosen.keys) * cdiv(columns, chosen.values))
     launch(
         kernels.state_kernel, grid, chosen,
@@ -172,7 +172,7 @@ def _read_values(
     batch, heads, readers, width = x.shape
     columns = feed.y.shape[3]
     out = x.new_empty(batch, heads, readers, columns)
-    chosen = tuning.tiles(width, columns, whole="keys")
+    chosen = tuning.tiles(width, columns, whole="keys", causal=call.causal, operands=x.dtype)
     grid = (batch * heads, cdiv(readers, call.span), cdiv(columns, chosen.values))
     launch(
         kernels.read_values_kernel, grid, chosen,
@@ -201,7 +201,7 @@ def _read_features(
     batch, heads, readers, width = x.shape
     columns = y.shape[3]
     out = x.new_empty(x.shape)
-    chosen = tuning.tiles(width, columns, whole="values")
+    chosen = tuning.tiles(width, columns, whole="values", causal=call.causal, operands=x.dtype)
     grid = (batch * heads, cdiv(readers, call.span), cdiv(width, chosen.keys))
     launch(
         kernels.read_features_kernel, grid, chosen,
@@ -219,7 +219,7 @@ def _read_features(
 def _row_scales(g: Tensor, o: Tensor, normaliser: Tensor, eps: float) -> Scales:
     batch, heads, readers, columns = o.shape
     scales = Scales(torch.empty_like(normaliser), torch.empty_like(normaliser))
-    chosen = tuning.tiles(16, columns, whole="values")
+    chosen = tuning.tiles(16, columns, whole="values", causal=False, operands=g.dtype)
     launch(
         kernels.row_scales_kernel, (batch * heads, cdiv(readers, chosen.tokens)), chosen,
         g, o, normaliser, scales.scale, scales.bias, *g.stride(), heads, readers, columns, eps,

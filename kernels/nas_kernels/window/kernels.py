@@ -91,7 +91,7 @@ def _score_gradients(
 ):
     """The weights p (queries, keys) and the gradients of the scores, both in DOT."""
     scores = tl.dot(query, tl.trans(key)) * scale
-    weights = tl.where(seen, tl.exp2(scores - lse[:, None]), 0.0)
+    weights = tl.exp2(tl.where(seen, scores - lse[:, None], float("-inf")))
     d = weights * (tl.dot(given, tl.trans(value)) - delta[:, None])
     # scale holds log2(e), which the scores' gradients do not.
     return weights.to(DOT), (d * (scale * LOG2)).to(DOT)

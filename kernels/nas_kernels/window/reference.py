@@ -22,7 +22,7 @@ def window_attention(
     """
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    rows = []
+    rows = [q.new_zeros(0, *q.shape[1:3], v.shape[3])]
     for b in range(q.shape[0]):
         keys = k.shape[2] if key_lengths is None else int(key_lengths[b])
         outputs = []
@@ -31,5 +31,5 @@ def window_attention(
             seen = slice(first, max(first, end))
             scores = (q[b, :, i, None] * k[b, :, seen]).sum(-1) / math.sqrt(q.shape[3])
             outputs.append((scores.softmax(-1)[..., None] * v[b, :, seen]).sum(-2))
-        rows.append(torch.stack(outputs, dim=1))
-    return torch.stack(rows)
+        rows.append(torch.stack(outputs, dim=1)[None])
+    return torch.cat(rows)

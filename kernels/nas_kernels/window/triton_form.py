@@ -31,7 +31,7 @@ def forward(
     columns = v.shape[3]
     out = q.new_empty(batch, heads, queries, columns)
     lse = q.new_empty(batch, heads, queries, dtype=torch.float32)
-    chosen = tuning.square(width, columns)
+    chosen = tuning.square(width, columns, q.dtype)
     launch(
         kernels.forward_kernel, (batch * heads, cdiv(queries, chosen.tokens)), chosen,
         q, k, v, or_nothing(key_lengths, q), out, lse, *q.stride(), *k.stride(), *v.stride(),
@@ -57,7 +57,7 @@ def backward(
     batch, heads, queries, width = q.shape
     keys, columns = v.shape[2:]
     delta = torch.empty_like(lse)
-    chosen = tuning.square(width, columns)
+    chosen = tuning.square(width, columns, q.dtype)
     blocks = (batch * heads, cdiv(queries, chosen.tokens))
     launch(kernels.delta_kernel, blocks, chosen, g, o, delta, *g.stride(), heads, queries, columns)
     dq = q.new_empty(q.shape)
