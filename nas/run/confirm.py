@@ -64,7 +64,8 @@ def _note_weights(running: Running, trials: Sequence[Trial]) -> None:
     """Enters the trained networks into the record, so that MLflow gets a copy of each."""
     for trial in trials:
         seed = Standing.of(trial).seed
-        file = standalone_file(running.setup.standalone, trial.architecture, seed or 0)
+        assert seed is not None, "confirmed networks are proposed with one"
+        file = standalone_file(running.setup.standalone, trial.architecture, seed)
         # An earlier training's file may have been taken away since: its figures stay.
         if trial.succeeded and file.exists():
             running.note_artifact(f"standalone/{file.name}", file)
