@@ -2,9 +2,10 @@
 
 On a GPU in bf16, B x T = 65,536 tokens, H x K = 512 and 1024: cosFormer and linear attention by
 Triton, bidirectional and causal, over torch's SDPA, the eager formula (to T = 1024) and, where
-flash-linear-attention is installed, its linear attention; then bytes moved once over measured copy
-bandwidth, and peak memory. On a CPU: the torch form over SDPA, one thread, CPU time. Nothing is
-timed before its output and gradients are those of the definition.
+flash-linear-attention is installed, its linear attention and retention on ready-made features; then
+bytes moved once over measured copy bandwidth, and peak memory. On a CPU: the torch form over SDPA,
+one thread, CPU time. Nothing is timed before its output and gradients are those of the definition
+(to 300 tokens) and, on a GPU, those of the torch form at the shape that is timed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -29,9 +30,9 @@ from nas_kernels.testing import assert_close
 TOKENS = {"cuda": 65_536, "cpu": 4096}
 """B x T: the same work at each length, and enough of it that a call's own cost does not tell."""
 WIDTHS = (512, 1024)
-HEAD_WIDTHS = (32, 64, 128)
-LENGTHS = (64, 128, 197, 256, 512, 1024, 2048, 4096, 16_384)
-CPU_LENGTHS = (64, 128, 256, 512, 1024, 2048)
+HEAD_WIDTHS = [32, 64, 128]
+LENGTHS = [64, 128, 197, 256, 512, 1024, 2048, 4096, 16_384]
+CPU_LENGTHS = [64, 128, 256, 512, 1024, 2048]
 LONGEST_EAGER = 1024
 BOUNDS = {torch.bfloat16: 1e-2, torch.float32: 1e-5}
 
@@ -55,20 +56,34 @@ class Shape:
         return [torch.randn(size, device=device, dtype=dtype) for _ in range(4)]
 
 
-def ours(causal: bool) -> dict[str, Core]:
-    """Our operators, in the form that `auto` takes on the tensors' device."""
-    return {
+OURS: dict[bool, dict[str, Core]] = {
+    causal: {
         "cosformer": partial(cosformer_attention, causal=causal),
         "linear": partial(linear_attention, causal=causal),
     }
+    for causal in (False, True)
+}
+"""Our operators, bidirectional and causal, in the form that `auto` takes on the tensors' device."""
 
 
-def others(shape: Shape, causal: bool) -> dict[str, Core]:
+@dataclass(frozen=True)
+class Rival:
+    """Another implementation, and how it wants q, k, v and the output gradient (not timed)."""
+
+    core: Core
+    given: Callable[[list[Tensor]], list[Tensor]] = list
+
+
+def others(name: str, shape: Shape, causal: bool) -> dict[str, Rival]:
     """What there is to compare with at this shape."""
-    found: dict[str, Core] = {"SDPA": partial(scaled_dot_product_attention, is_causal=causal)}
+    found = {"SDPA": Rival(partial(scaled_dot_product_attention, is_causal=causal))}
     if shape.length <= LONGEST_EAGER:
-        found["eager"] = partial(eager, causal=causal)
-    return found | ({"fla": flash_linear_attention} if causal and _has_fla() else {})
+        found["eager"] = Rival(partial(eager, causal=causal))
+    if causal and _has_fla():
+        given = partial(as_fla_has_them, turned=name == "cosformer")
+        found["fla"] = Rival(fla_linear_attention, given)
+        found["fla retention"] = Rival(fla_retention, given)
+    return found
 
 
 def eager(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -80,13 +95,31 @@ def eager(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     return (scores / scores.sum(-1, keepdim=True).clamp(min=1e-6)) @ v
 
 
-def flash_linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """fla's causal linear attention on the same features, (B, T, H, K) as it wants them."""
+def as_fla_has_them(tensors: list[Tensor], turned: bool) -> list[Tensor]:
+    """(B, T, H, K), q and k as features: relu, and for cosFormer turned by their angles, 2 K."""
+    q, k, *others = tensors
+    features = [q.relu(), k.relu()]
+    if turned:
+        angles = torch.arange(q.shape[2], device=q.device) * (math.pi / 2 / q.shape[2])
+        parts = [each.to(q.dtype)[:, None] for each in (angles.cos(), angles.sin())]
+        features = [torch.cat([x * part for part in parts], dim=-1) for x in features]
+    return [each.transpose(1, 2).contiguous() for each in (*features, *others)]
+
+
+def fla_linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """flash-linear-attention's causal linear attention."""
     from fla.ops.linear_attn import chunk_linear_attn
 
-    q, k, v = (each.transpose(1, 2) for each in (q.relu(), k.relu(), v))
     out: Tensor = chunk_linear_attn(q, k, v, scale=1.0, normalize=True)[0]
-    return out.transpose(1, 2)
+    return out
+
+
+def fla_retention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Its retention, which has no normaliser."""
+    from fla.ops.retention import chunk_retention
+
+    out: Tensor = chunk_retention(q, k, v, scale=1.0)[0]
+    return out
 
 
 def _has_fla() -> bool:
@@ -99,11 +132,18 @@ def _has_fla() -> bool:
 
 def check(core: Core, shape: Shape, device: str, dtype: torch.dtype) -> None:
     """Raises `AssertionError` where output or gradients are not those of the definition."""
-    small = Shape(1, 2, min(shape.length, 300), shape.head_width)
-    *tensors, grad = small.draw(device, dtype)
+    agree(core, "reference", Shape(1, 2, min(shape.length, 300), shape.head_width), device, dtype)
+    if device != "cpu":
+        agree(core, "torch", shape, device, dtype)
+
+
+@cache
+def agree(core: Core, backend: str, shape: Shape, device: str, dtype: torch.dtype) -> None:
+    """Raises `AssertionError` where a core differs from another of its forms, taken in fp32."""
+    *tensors, grad = shape.draw(device, dtype)
     fast = [each.clone().requires_grad_() for each in tensors]
     slow = [each.float().requires_grad_() for each in tensors]
-    got, want = core(*fast), core(*slow, backend="reference")  # type: ignore[call-arg]
+    got, want = core(*fast), core(*slow, backend=backend)  # type: ignore[call-arg]
     assert_close("o", got, want, BOUNDS[dtype])
     found = torch.autograd.grad(got, fast, grad)
     wanted = torch.autograd.grad(want, slow, grad.float())
@@ -157,10 +197,9 @@ def least_bytes(tensors: list[Tensor], backward: bool) -> int:
     return one * (4 + (8 if backward else 0))
 
 
-def shapes(device: str, lengths: tuple[int, ...]) -> Iterator[Shape]:
+def shapes(device: str, lengths: list[int], head_widths: list[int]) -> Iterator[Shape]:
     """Every point of the table on this device."""
-    widths, head_widths = (WIDTHS, HEAD_WIDTHS) if device == "cuda" else ((512,), (64,))
-    for width in widths:
+    for width in WIDTHS if device == "cuda" else WIDTHS[:1]:
         for head_width in head_widths:
             for length in lengths:
                 batch = max(1, TOKENS[device] // length)
@@ -173,15 +212,14 @@ def measure(shape: Shape, device: str, pairs: int, bandwidth: float) -> Iterator
     clock = time.process_time if device == "cpu" else time.perf_counter
     tensors = shape.draw(device, dtype)
     for causal in (False, True):
-        for name, core in ours(causal).items():
+        for name, core in OURS[causal].items():
             check(core, shape, device, dtype)
             for backward in (False, True):
                 mine = timed(core, tensors, backward)
                 held = peak(mine)
-                for other, rival in others(shape, causal).items():
-                    found: Paired = compare(
-                        mine, timed(rival, tensors, backward), pairs, clock=clock
-                    )
+                for other, rival in others(name, shape, causal).items():
+                    theirs = timed(rival.core, rival.given(tensors), backward)
+                    found: Paired = compare(mine, theirs, pairs, clock=clock)
                     yield {
                         "operator": name,
                         "causal": causal,
@@ -202,13 +240,16 @@ def main() -> None:
     arguments.add_argument("--pairs", type=int, default=10)
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments.add_argument("--lengths", type=int, nargs="+")
+    arguments.add_argument("--head-widths", type=int, nargs="+")
     given = arguments.parse_args()
-    if given.device == "cpu":
+    on_cpu = given.device == "cpu"
+    if on_cpu:
         torch.set_num_threads(1)
-    lengths = tuple(given.lengths or (CPU_LENGTHS if given.device == "cpu" else LENGTHS))
-    bandwidth = math.nan if given.device == "cpu" else copy_bandwidth()
+    lengths = given.lengths or (CPU_LENGTHS if on_cpu else LENGTHS)
+    head_widths = given.head_widths or ([64] if on_cpu else HEAD_WIDTHS)
+    bandwidth = math.nan if on_cpu else copy_bandwidth()
     found: list[dict[str, Any]] = []
-    for shape in shapes(given.device, lengths):
+    for shape in shapes(given.device, lengths, head_widths):
         found += measure(shape, given.device, given.pairs, bandwidth)
         print(".", end="", file=sys.stderr, flush=True)
     print_table(

@@ -30,6 +30,14 @@ from tests.cli.terminal import nas, written
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FOLDERS = ("kernels", "services", "search_spaces", "benchmarks")
+PAGES = sorted(
+    page.relative_to(ROOT)
+    for page in (
+        *ROOT.glob("*.md"),
+        *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md")),
+    )
+)
 
 
 # Sizes at which nothing is learnt and everything is done.
@@ -46,8 +54,8 @@ TINY: dict[str, Any] = {
 }
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     return [text for name, text in found if name == language]
 
 
@@ -172,6 +180,12 @@ def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert all(sentence.endswith(".") for sentence in result.words)
 
 
+def test_the_kernels_lines_run_and_print_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
+    (source,) = blocks("python", (ROOT / "kernels" / "README.md").read_text(encoding="utf-8"))
+    exec(source, {})
+    assert f"# {capsys.readouterr().out}" in source
+
+
 def test_the_two_commands_are_make_targets() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     commands = re.findall(r"^make (\w+) ", README, flags=re.MULTILINE)
@@ -206,9 +220,10 @@ def test_the_sizes_and_spaces_are_as_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert sorted(told) == sorted(space_names())
 
 
-def test_pictures_and_links_are_there_and_small() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        path = ROOT / target
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_pictures_and_links_are_there_and_small(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        path = (ROOT / page).parent / target
         assert path.is_file(), target
         if path.suffix == ".png":
             assert path.stat().st_size < 200_000

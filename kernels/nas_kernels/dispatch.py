@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, ParamSpec, get_args
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ WIDEST = 256
 LEAST_CAPABILITY = (8, 0)
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Plan:
         return f"{self.backend}: {self.form} ({self.why})"
 
 
-def explainable(plan: Callable[P, Plan]) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+def explainable(plan: Callable[P, Plan]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Notes how calls of an operator are planned, for `explain`."""
 
-    def noted(operator: Callable[P, Any]) -> Callable[P, Any]:
+    def noted(operator: Callable[P, R]) -> Callable[P, R]:
         operator.plan = plan  # type: ignore[attr-defined]
         return operator
 

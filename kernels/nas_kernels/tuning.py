@@ -20,7 +20,7 @@ class Blocks:
     stages: int
 
 
-_CHUNKS = {
+CHUNKS = {
     ("fp32", False): {32: (64, 32, 4), 64: (64, 64, 8), 128: (64, 32, 8), 256: (16, 32, 8)},
     ("fp32", True): {32: (32, 32, 4), 64: (32, 64, 8), 128: (16, 64, 8), 256: (16, 32, 8)},
     ("bf16", False): {32: (64, 32, 4), 64: (64, 64, 4), 128: (64, 64, 8), 256: (64, 32, 8)},
@@ -46,7 +46,7 @@ def tiles(width: int, columns: int, *, whole: str, causal: bool, operands: torch
     keys, values = padded(width), padded(columns)
     kind = "bf16" if operands == torch.bfloat16 else "fp32"
     widest = 64 if whole == "neither" else max(32, keys, values)
-    tokens, part, warps = _CHUNKS[kind, causal][widest]
+    tokens, part, warps = CHUNKS[kind, causal][widest]
     return Blocks(
         tokens=tokens,
         keys=keys if whole == "keys" else min(keys, part),
