@@ -1,12 +1,18 @@
 """Which tensors may an attention operator be given, and which tokens of them count?"""
 
+from __future__ import annotations
+
 import math
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nas_kernels.precision import sum_dtype
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+LENGTH_DTYPES = (torch.int32, torch.int64)
 
 
 def check_inputs(
@@ -26,6 +32,10 @@ def check_inputs(
         ValueError: naming the argument, what was given and what is allowed.
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} is {tensor!r:.60}, expected a tensor (B, H, tokens, width)")
+        if tensor.layout != torch.strided:
+            raise ValueError(f"{name} has layout {tensor.layout}, expected {torch.strided}")
         if tensor.dim() != 4:
             raise ValueError(f"{name} has shape {_shape(tensor)}, expected (B, H, tokens, width)")
     batch, heads, queries, width = q.shape
@@ -39,9 +49,9 @@ def check_inputs(
     for name, size in (("T", queries), ("S", keys), ("K", width), ("V", v.shape[3])):
         if size < 1:
             raise ValueError(f"{name} is {size}, expected at least 1")
-    if not (q.dtype == k.dtype == v.dtype and q.is_floating_point()):
+    if not q.dtype == k.dtype == v.dtype or q.dtype not in DTYPES:
         dtypes = f"{q.dtype}, {k.dtype}, {v.dtype}"
-        raise ValueError(f"q, k, v have dtypes {dtypes}, expected one floating dtype")
+        raise ValueError(f"q, k, v have dtypes {dtypes}, expected one floating dtype: {_listed(DTYPES)}")
     if not q.device == k.device == v.device:
         raise ValueError(f"q, k, v lie on {q.device}, {k.device}, {v.device}, expected one device")
     _check_lengths("query_lengths", query_lengths, q)
@@ -52,14 +62,26 @@ def _check_lengths(name: str, lengths: Tensor | None, tokens: Tensor) -> None:
     if lengths is None:
         return
     batch, _, longest, _ = tokens.shape
+    # Told only where it is wrong: a text with a size in it would fix that size in a traced graph.
     if not isinstance(lengths, Tensor):
-        raise ValueError(f"{name} is {lengths!r}, expected a tensor ({batch},) or None")
+        raise ValueError(f"{name} is {lengths!r:.60}, expected a tensor ({batch},) or None")
     if lengths.shape != (batch,):
-        raise ValueError(f"{name} has shape {_shape(lengths)}, expected ({batch},)")
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise ValueError(f"{name} has dtype {lengths.dtype}, expected an integer dtype")
+        shape = _shape(lengths)
+        raise ValueError(f"{name} has shape {shape}, expected ({batch},): lengths, not a mask")
+    if lengths.dtype not in LENGTH_DTYPES:
+        raise ValueError(f"{name} has dtype {lengths.dtype}, expected {_listed(LENGTH_DTYPES)}")
+    _check_device(name, lengths, tokens)
     if readable(lengths) and bool(((lengths < 0) | (lengths > longest)).any()):
-        raise ValueError(f"{name} is {lengths.tolist()}, expected values in 0..{longest}")
+        raise ValueError(
+            f"{name} is {lengths.tolist()}, expected values in 0..{longest}, the number of tokens "
+            "in (B, H, tokens, width)"
+        )
+
+
+def _check_device(name: str, tensor: Tensor, q: Tensor) -> None:
+    # From another accelerator a copy would have to be waited for.
+    if tensor.device.type != "cpu" and tensor.device != q.device:
+        raise ValueError(f"{name} lies on {tensor.device}, expected cpu or {q.device}")
 
 
 def check_choice(name: str, given: Any, allowed: tuple[Any, ...]) -> None:
@@ -68,10 +90,25 @@ def check_choice(name: str, given: Any, allowed: tuple[Any, ...]) -> None:
         raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
-def check_eps(eps: object) -> None:
-    """Raises `ValueError` for a lower bound of the normaliser that is not above 0."""
-    if not (isinstance(eps, (int, float)) and 0 < eps < math.inf):
-        raise ValueError(f"eps is {eps!r}, expected a number above 0")
+def check_flag(name: str, given: object) -> None:
+    """Raises `ValueError` for what is not True or False."""
+    if not isinstance(given, bool):
+        raise ValueError(f"{name} is {given!r}, expected True or False")
+
+
+def check_eps(eps: object, q: Tensor) -> None:
+    """Raises `ValueError` for a lower bound of the normaliser by which nothing can be divided."""
+    kept = torch.finfo(sum_dtype(q.dtype))
+    if not (is_number(eps) and kept.tiny <= eps <= kept.max):
+        raise ValueError(
+            f"eps is {eps!r:.60}, expected a number above 0, from {kept.tiny:.3g} to {kept.max:.3g}"
+        )
+
+
+def is_number(given: object) -> bool:
+    """Whether this is a real number, be it one that a traced graph leaves open."""
+    numbers = (Real, torch.SymInt, torch.SymFloat)
+    return isinstance(given, numbers) and not isinstance(given, bool)
 
 
 def norm_lengths(
@@ -90,30 +127,68 @@ def norm_lengths(
         ValueError: M below 1, or below the longest distance of two tokens, where the weights
             cos((pi/2)(i - j)/M) turn negative; only what is in host memory is looked at.
     """
-    dtype, device = sum_dtype(q.dtype), q.device
     longest = _longest(q, k, query_lengths, key_lengths)
     if norm_length is None:
-        if isinstance(longest, Tensor):
-            return longest.clamp(min=1).to(device, dtype, non_blocking=True)
-        return torch.full((1,), longest, dtype=dtype, device=device)
-    if isinstance(norm_length, Tensor):
-        if norm_length.shape != q.shape[:1]:
-            shape = _shape(norm_length)
-            raise ValueError(f"norm_length has shape {shape}, expected ({q.shape[0]},)")
-        if norm_length.is_complex() or norm_length.dtype == torch.bool:
-            raise ValueError(f"norm_length has dtype {norm_length.dtype}, expected real numbers")
-    elif not (is_number(norm_length) and 1 <= norm_length < math.inf):
-        raise ValueError(f"norm_length is {norm_length!r}, expected a number of at least 1")
-    _check_distances(norm_length, longest)
-    if isinstance(norm_length, Tensor):
-        return norm_length.to(device, dtype, non_blocking=True)
-    return torch.full((1,), norm_length, dtype=dtype, device=device)
+        return _on_device(longest, q).clamp(min=1)
+    found = per_row("norm_length", norm_length, q, least=1)
+    given, tokens = host_value(norm_length), host_value(longest)
+    if given is not None and tokens is not None:
+        least = (tokens - 1).clamp(min=1)
+        if not bool((given >= least).all()):
+            raise ValueError(
+                f"norm_length is {_told(norm_length)}, expected at least the longest distance of "
+                f"two tokens, {least.long().tolist()}: the weights cos((pi/2)(i - j)/M) would turn "
+                "negative"
+            )
+    return found.clamp(min=1)
 
 
-def is_number(given: object) -> bool:
-    """Whether this is a real number, be it one that a traced graph leaves open."""
-    numbers = (int, float, torch.SymInt, torch.SymFloat)
-    return isinstance(given, numbers) and not isinstance(given, bool)
+def per_row(name: str, given: Any, q: Tensor, *, least: int) -> Tensor:
+    """(B,) of one number a row, (1,) of one for all, on q's device in the sums' dtype.
+
+    Raises:
+        ValueError: what is neither, or in host memory and below `least` or not finite.
+    """
+    batch, dtype = q.shape[0], sum_dtype(q.dtype)
+    if isinstance(given, Tensor):
+        if given.dim() and given.shape != (batch,):
+            raise ValueError(f"{name} has shape {_shape(given)}, expected ({batch},)")
+        if given.is_complex() or given.dtype == torch.bool:
+            raise ValueError(f"{name} has dtype {given.dtype}, expected real numbers")
+        _check_device(name, given, q)
+    elif not is_number(given):
+        expected = f"a number of at least {least}, or a tensor ({batch},) of them"
+        raise ValueError(f"{name} is {given!r:.60}, expected {expected}")
+    value = host_value(given)
+    # What is finite in another dtype need not be so in the one that it is used in.
+    if value is not None and not bool(((value >= least) & (value <= torch.finfo(dtype).max)).all()):
+        raise ValueError(f"{name} is {_told(given)}, expected a number of at least {least}")
+    return _on_device(given, q)
+
+
+def host_value(given: Any) -> Tensor | None:
+    """A number or a tensor of them in fp64 in host memory; None where it cannot be looked at."""
+    if isinstance(given, Tensor):
+        return given.double() if readable(given) else None
+    if torch.compiler.is_compiling():
+        return None
+    try:
+        return torch.tensor(float(given), dtype=torch.float64, device="cpu")
+    except OverflowError:
+        return torch.tensor(math.inf, dtype=torch.float64, device="cpu")
+
+
+def _on_device(given: Any, q: Tensor) -> Tensor:
+    """(B,) or (1,): in a traced graph a number stays open, where a tensor would fix it."""
+    dtype = sum_dtype(q.dtype)
+    if isinstance(given, Tensor):
+        return given.to(q.device, dtype, non_blocking=True).reshape(-1)
+    number = given if torch.compiler.is_compiling() else float(given)
+    return torch.full((1,), number, dtype=dtype, device=q.device)
+
+
+def _told(given: Any) -> str:
+    return str(given.tolist()) if isinstance(given, Tensor) else f"{given!r:.60}"
 
 
 def _longest(
@@ -132,22 +207,10 @@ def _longest(
     return torch.maximum(query_lengths, key_lengths)
 
 
-def _check_distances(norm_length: Tensor | int, longest: Tensor | int) -> None:
-    told = [each for each in (norm_length, longest) if isinstance(each, Tensor)]
-    if torch.compiler.is_compiling() or not all(map(readable, told)):
-        return
-    given, tokens = torch.as_tensor(norm_length), torch.as_tensor(longest)
-    least = (tokens - 1).clamp(min=1)
-    if not bool(((given >= least) & given.isfinite()).all()):
-        raise ValueError(
-            f"norm_length is {given.tolist()}, expected at least the longest distance of two "
-            f"tokens, {least.tolist()}: the weights cos((pi/2)(i - j)/M) would turn negative"
-        )
-
-
 def readable(tensor: Tensor) -> bool:
     """Whether values can be looked at without waiting for a device or breaking a traced graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    plain = type(tensor) in (Tensor, torch.nn.Parameter)
+    return plain and tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def padding_of(lengths: Tensor, tokens: Tensor) -> Tensor:
@@ -175,3 +238,7 @@ def placed(tensor: Tensor | None, q: Tensor) -> Tensor | None:
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
+
+
+def _listed(dtypes: tuple[torch.dtype, ...]) -> str:
+    return ", ".join(str(each).removeprefix("torch.") for each in dtypes)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.profiler import record_function
 
 from nas_kernels.arguments import check_choice
@@ -30,9 +30,10 @@ class Plan:
 
     operator: str
     backend: Literal["reference", "torch", "triton"]
-    form: str
     why: str
     run: Callable[[], Tensor]
+    form: Callable[[], str]
+    """Told when asked for: a text with a length in it would fix that length in a traced graph."""
 
     def __call__(self) -> Tensor:
         """Makes the call, under the operator's name for torch's profiler."""
@@ -42,7 +43,7 @@ class Plan:
             return self.run()
 
     def __str__(self) -> str:
-        return f"{self.backend}: {self.form} ({self.why})"
+        return f"{self.backend}: {self.form()} ({self.why})"
 
 
 def explainable(plan: Callable[P, Plan]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -63,12 +64,15 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
     """
     plan = getattr(function, "plan", None)
     if plan is None:
-        name = getattr(function, "__name__", repr(function))
-        raise ValueError(f"function is {name}, expected an operator of nas_kernels")
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ValueError(
+            f"function is {name}, expected linear_attention, cosformer_attention or "
+            "window_attention of nas_kernels (a step has one form)"
+        )
     return str(plan(*args, **kwargs))
 
 
-def choose(backend: Backend, q: Tensor, v: Tensor) -> tuple[Backend, str]:
+def choose(backend: Backend, q: Tensor, k: Tensor, v: Tensor) -> tuple[Backend, str]:
     """The backend that runs and why; `auto` takes Triton where it can and torch elsewhere.
 
     Raises:
@@ -77,50 +81,77 @@ def choose(backend: Backend, q: Tensor, v: Tensor) -> tuple[Backend, str]:
     check_choice("backend", backend, BACKENDS)
     if backend in ("reference", "torch"):
         return backend, "as asked for"
-    missing = _unsupported(q, v)
+    missing = _unsupported(q)
     if backend == "triton":
-        if missing and not (_interpreted() and q.device.type == "cpu" and _fits(q, v) is None):
-            raise ValueError(
-                f"backend is 'triton', but {missing}; it supports CUDA devices of capability "
-                f"{'.'.join(map(str, LEAST_CAPABILITY))} and up, fp32, bf16 and fp16, K and V up "
-                f"to {WIDEST}"
-            )
+        if missing and not _interpreted(q):
+            raise _refusal(missing)
+        if misfit := _misfit(q, k, v):
+            raise _refusal(misfit)
         return "triton", "as asked for"
-    if missing:
+    if missing := missing or _misfit(q, k, v):
         return "torch", missing
-    return "triton", f"{q.dtype} on {torch.cuda.get_device_name(q.device)}"
+    return "triton", f"{q.dtype} on {torch.cuda.get_device_properties(q.device).name}"
 
 
-def _unsupported(q: Tensor, v: Tensor) -> str | None:
-    """Why Triton cannot run, None where it can."""
+def _refusal(missing: str) -> ValueError:
+    least = "{}.{}".format(*LEAST_CAPABILITY)
+    return ValueError(
+        f"backend is 'triton', but {missing}; it supports CUDA devices of capability {least} and "
+        f"up, fp32, bf16 and fp16, K and V up to {WIDEST}"
+    )
+
+
+def _unsupported(q: Tensor) -> str | None:
+    """Why Triton cannot run where the tensors lie, None where it can."""
     if q.device.type != "cuda":
         return f"the tensors lie on {q.device.type}"
-    if not _installed():
+    if not installed():
         return "triton is not installed"
-    if torch.cuda.get_device_capability(q.device) < LEAST_CAPABILITY:
-        return f"{torch.cuda.get_device_name(q.device)} has no matrix units that it needs"
+    device = torch.cuda.get_device_properties(q.device)
+    if (device.major, device.minor) < LEAST_CAPABILITY:
+        return f"{device.name} has no matrix units that it needs"
     if torch.compiler.is_exporting():
         return "an exported program is to run anywhere"
-    return _fits(q, v)
+    return None
 
 
-def _fits(q: Tensor, v: Tensor) -> str | None:
+def _misfit(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+    """Why Triton cannot take these tensors anywhere, None where it can."""
     if q.dtype not in TRITON_DTYPES:
         return f"the dtype is {q.dtype}"
     widths = {"K": q.shape[3], "V": v.shape[3]}
     for name, width in widths.items():
         if width > WIDEST:
             return f"{name} is {width}"
+    if not torch.compiler.is_compiling() and any(map(_has_tangent, (q, k, v))):
+        return "forward-mode differentiation is asked for"
     return "the batch is empty" if q.shape[0] * q.shape[1] == 0 else None
 
 
-@cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _has_tangent(tensor: Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
-def _interpreted() -> bool:
-    if not _installed():
+def installed() -> bool:
+    """Whether there is a Triton to import."""
+    return _TRITON
+
+
+def _importable(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
+
+
+_TRITON = _importable("triton")
+
+
+def _interpreted(q: Tensor) -> bool:
+    """Whether Triton's interpreter takes tensors from where they lie."""
+    # The compiler sees through no interpreter.
+    if q.device.type != "cpu" or torch.compiler.is_compiling() or not installed():
         return False
     from nas_kernels.launching import interpreted
 

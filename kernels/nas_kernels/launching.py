@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +16,15 @@ from triton.runtime.jit import JITFunction
 from nas_kernels.tuning import Blocks
 
 
-def dot_dtype(dtype: torch.dtype) -> Any:
-    """The dtype of a product's operands: bf16 for bf16, else fp32, which is multiplied as tf32.
+def dot_dtype(dtype: torch.dtype, *, of_sums: bool) -> Any:
+    """The dtype of products' operands: the inputs' in half precision, else fp32 (as tf32).
 
-    Sums of fp16 products may leave its range.
+    Where sums are operands themselves (a state), fp16 is none of them: they may leave its range.
     """
     # Triton's interpreter keeps bf16 as integers, and multiplies those.
-    halved = dtype == torch.bfloat16 and not interpreted()
-    return tl.bfloat16 if halved else tl.float32
+    if dtype == torch.bfloat16 and not interpreted():
+        return tl.bfloat16
+    return tl.float16 if dtype == torch.float16 and not of_sums else tl.float32
 
 
 def or_nothing(tensor: Tensor | None, q: Tensor) -> Tensor:
@@ -65,24 +67,25 @@ class Launch:
             )
 
 
-_noted: list[Launch] | None = None
+_notes: ContextVar[list[Launch] | None] = ContextVar("notes", default=None)
 
 
 @contextmanager
 def noted() -> Iterator[list[Launch]]:
     """Within it launches are noted and not started: outputs hold what their memory held before."""
-    global _noted
-    _noted, before = [], _noted
+    notes: list[Launch] = []
+    token = _notes.set(notes)
     try:
-        yield _noted
+        yield notes
     finally:
-        _noted = before
+        _notes.reset(token)
 
 
 def launch(kernel: Any, grid: Sequence[int], blocks: Blocks, *arguments: Any, **flags: Any) -> None:
     """Starts `kernel` on the grid with the blocks; flags are compiled into it."""
     made = Launch(kernel, tuple(grid), blocks, arguments, flags)
-    if _noted is None:
+    notes = _notes.get()
+    if notes is None:
         made.start()
     else:
-        _noted.append(made)
+        notes.append(made)

@@ -8,16 +8,19 @@ without angles).
 import triton
 from triton import language as tl
 
+from nas_kernels.loading import load_rows
+
 HALF_PI = tl.constexpr(1.5707963267948966)
 
 
 @triton.jit
 def mapped(x, MAP: tl.constexpr):
     """phi(x)."""
+    # The hardware's maximum drops NaN, and a diverged network must be seen to be one.
     if MAP == "relu":
-        x = tl.maximum(x, 0.0)
+        x = tl.where(x < 0, 0.0, x)
     elif MAP == "elu1":
-        x = tl.where(x > 0, x + 1, tl.exp(tl.minimum(x, 0.0)))
+        x = tl.where(x > 0, x + 1, tl.exp(tl.where(x > 0, 0.0, x)))
     return x
 
 
@@ -25,24 +28,27 @@ def mapped(x, MAP: tl.constexpr):
 def times_slope(d, x, MAP: tl.constexpr):
     """d phi'(x)."""
     if MAP == "relu":
-        d = tl.where(x > 0, d, 0.0)
+        d = tl.where(x <= 0, 0.0, d)
     elif MAP == "elu1":
-        d = d * tl.exp(tl.minimum(x, 0.0))
+        d = d * tl.exp(tl.where(x > 0, 0.0, x))
     return d
 
 
 @triton.jit
-def load_rows(base, n, valid, n_stride, columns, width, column_stride):
-    """(C, columns) in fp32, zero where a token is not valid: what lies there may be anything."""
-    at = base + n[:, None].to(tl.int64) * n_stride + columns[None, :] * column_stride
-    return tl.load(at, mask=valid[:, None] & (columns < width)[None, :], other=0.0).to(tl.float32)
+def load_features(base, n, valid, n_stride, columns, width, column_stride, MAP: tl.constexpr):
+    """phi (C, columns) in fp32, zero where a token is not valid."""
+    x = load_rows(base, n, valid, n_stride, columns, width, column_stride).to(tl.float32)
+    # phi(0) need not be 0, and what is not there has no features.
+    return tl.where(valid[:, None] & (columns < width)[None, :], mapped(x, MAP), 0.0)
 
 
 @triton.jit
-def features(x, valid, columns, width, MAP: tl.constexpr):
-    """phi(x), zero where a token is not valid."""
-    # phi(0) need not be 0, and what is not there has no features.
-    return tl.where(valid[:, None] & (columns < width)[None, :], mapped(x, MAP), 0.0)
+def load_scaled(
+    base, n, valid, n_stride, columns, width, column_stride, scale, SCALED: tl.constexpr
+):
+    """Values (C, columns) in fp32, each token's times its scale."""
+    y = load_rows(base, n, valid, n_stride, columns, width, column_stride).to(tl.float32)
+    return scaled(y, scale, SCALED)
 
 
 @triton.jit
@@ -89,14 +95,6 @@ def scaled(x, c, SCALED: tl.constexpr):
     if SCALED:
         x *= c[:, None]
     return x
-
-
-@triton.jit
-def load_length(lengths, batch, tokens, GIVEN: tl.constexpr):
-    found = tokens
-    if GIVEN:
-        found = tl.load(lengths + batch).to(tl.int32)
-    return found
 
 
 @triton.jit
@@ -170,3 +168,37 @@ def sum_states(state, total, pair, lo, hi, segments, k, v, K, V, WEIGHTED: tl.co
             S1 += tl.load(state + (at + K + k[:, None]) * V + v[None, :], mask=inside, other=0.0)
             z1 += tl.load(total + at + K + k, mask=k < K, other=0.0)
     return S0, S1, z0, z1
+
+
+@triton.jit
+def clamped(d, eps):
+    """max(d, eps), NaN where d is."""
+    return tl.where(d < eps, eps, d)
+
+
+@triton.jit
+def chunks_to_walk(readers, feeders, first, span, C: tl.constexpr, REVERSE: tl.constexpr):
+    """How many chunks a program goes over from its first token on."""
+    tokens = readers
+    if REVERSE:
+        # Who looks back from behind the last reader feeds it too.
+        tokens = tl.maximum(readers, feeders)
+    return tl.cdiv(tl.minimum(tokens - first, span), C)
+
+
+@triton.jit
+def tokens_of(chunk, chunks, first, C: tl.constexpr, REVERSE: tl.constexpr):
+    """(C,): the tokens of the chunk that comes next, from the last one on where it is REVERSE."""
+    place = chunk
+    if REVERSE:
+        place = chunks - 1 - chunk
+    return first + place * C + tl.arange(0, C)
+
+
+@triton.jit
+def sees(n, REVERSE: tl.constexpr):
+    """(C, C): may a reader (row) see a feeder (column) of its own chunk?"""
+    seen = n[None, :] <= n[:, None]
+    if REVERSE:
+        seen = n[None, :] >= n[:, None]
+    return seen

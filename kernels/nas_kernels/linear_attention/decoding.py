@@ -53,30 +53,35 @@ def step(
     state: LinearState | None, query: Tensor, key: Tensor, v: Tensor, eps: float
 ) -> tuple[Tensor, LinearState]:
     """The same for a query's and a key's features, (B, H, 1, R)."""
-    shape = (*key.shape[:2], key.shape[3])
-    if state is not None and (state.sums.shape, state.total.shape) != (
-        (*shape, v.shape[3]),
-        shape,
-    ):
-        given = tuple(state.sums.shape), tuple(state.total.shape)
-        raise ValueError(
-            f"state has shapes {given[0]} and {given[1]}, "
-            f"expected {(*shape, v.shape[3])} and {shape}"
-        )
     sums = key.transpose(-1, -2) * v.to(key.dtype)
     total = key[:, :, 0]
     if state is not None:
-        sums, total = state.sums + sums, state.total + total
+        before = _checked(state, sums, total)
+        sums, total = before.sums + sums, before.total + total
     with autocast_off(query.device.type):
         weighted = query @ sums
     normaliser = (query * total[:, :, None]).sum(-1, keepdim=True).clamp(min=eps)
     return (weighted / normaliser).to(v.dtype), LinearState(sums, total)
 
 
+def _checked(state: object, sums: Tensor, total: Tensor) -> LinearState:
+    """A state that fits, be it a plain pair as reordering beams leaves it."""
+    if not isinstance(state, tuple) or [isinstance(each, Tensor) for each in state] != [True] * 2:
+        raise ValueError(f"state is a {type(state).__name__}, expected a LinearState or None")
+    found = LinearState(*state)
+    for name, given, wanted in zip(LinearState._fields, found, (sums, total), strict=True):
+        told, expected = (
+            f"shape {tuple(each.shape)}, {each.dtype} on {each.device}" for each in (given, wanted)
+        )
+        if told != expected:
+            raise ValueError(f"state has {name} of {told}, expected {expected}")
+    return found
+
+
 def check_step(q: Tensor, k: Tensor, v: Tensor, eps: float) -> None:
     """Raises `ValueError` for what is not one token."""
-    check_eps(eps)
     check_inputs(q, k, v)
+    check_eps(eps, q)
     for name, tensor in (("q", q), ("k", k)):
         if tensor.shape[2] != 1:
             raise ValueError(

@@ -22,20 +22,23 @@ import triton
 from triton import language as tl
 
 from nas_kernels.linear_attention.chunk import (
-    features,
+    chunks_to_walk,
+    clamped,
     feed,
-    load_length,
+    load_features,
     load_norm,
-    load_rows,
+    load_scaled,
     load_scales,
     nearness,
     read,
     read_back,
-    scaled,
+    sees,
     sum_states,
     times_slope,
+    tokens_of,
     turns,
 )
+from nas_kernels.loading import load_length, load_rows
 
 
 @triton.jit
@@ -60,9 +63,9 @@ def state_kernel(
     for start in range(segment * span, end, C):
         n = start + tl.arange(0, C)
         valid = n < end
-        phi = features(load_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
+        phi = load_features(x, n, valid, x_n, k, K, x_k, MAP)
         c, e = load_scales(scale, bias, pair.to(tl.int64) * tokens, n, valid, SCALED)
-        fed = scaled(load_rows(y, n, valid, y_n, v, V, y_v), c, SCALED)
+        fed = load_scaled(y, n, valid, y_n, v, V, y_v, c, SCALED)
         cos, sin = turns(n, m, WEIGHTED)
         S0, S1, z0, z1 = feed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED, SCALED)
     W: tl.constexpr = 2 if WEIGHTED else 1
@@ -99,21 +102,12 @@ def _seen(
         for start in range(0, length, C):
             n = start + tl.arange(0, C)
             valid = n < length
-            phi = features(load_rows(fx, n, valid, fx_n, k, K, fx_k), valid, k, K, MAP)
+            phi = load_features(fx, n, valid, fx_n, k, K, fx_k, MAP)
             c, e = load_scales(scale, bias, pair.to(tl.int64) * feeders, n, valid, SCALED)
-            fed = scaled(load_rows(fy, n, valid, fy_n, v, V, fy_v), c, SCALED)
+            fed = load_scaled(fy, n, valid, fy_n, v, V, fy_v, c, SCALED)
             cos, sin = turns(n, m, WEIGHTED)
             S0, S1, z0, z1 = feed(S0, S1, z0, z1, phi, fed, e, cos, sin, DOT, WEIGHTED, SCALED)
     return S0, S1, z0, z1
-
-
-@triton.jit
-def _sees(readers, feeders, REVERSE: tl.constexpr):
-    """(C, C): may a reader see a feeder of its own chunk?"""
-    seen = feeders[None, :] <= readers[:, None]
-    if REVERSE:
-        seen = feeders[None, :] >= readers[:, None]
-    return seen
 
 
 @triton.jit
@@ -145,36 +139,29 @@ def read_values_kernel(
         MAP, WEIGHTED, SCALED, CAUSAL, REVERSE, INLINE, DOT, C,
     )  # fmt: skip
     first = segment * span
-    tokens = readers
-    if REVERSE:
-        # Who looks back from behind the last reader feeds it too.
-        tokens = tl.maximum(readers, feeders)
-    chunks = tl.cdiv(tl.minimum(tokens - first, span), C)
+    chunks = chunks_to_walk(readers, feeders, first, span, C, REVERSE)
     for chunk in range(0, chunks):
-        place = chunk
-        if REVERSE:
-            place = chunks - 1 - chunk
-        n = first + place * C + tl.arange(0, C)
+        n = tokens_of(chunk, chunks, first, C, REVERSE)
         valid = n < read_length
         cos, sin = turns(n, m, WEIGHTED)
-        phi = features(load_rows(x, n, valid, x_n, k, K, x_k), valid, k, K, MAP)
+        phi = load_features(x, n, valid, x_n, k, K, x_k, MAP)
         y, d = read(phi, S0, S1, z0, z1, cos, sin, DOT, WEIGHTED)
         if CAUSAL:
             fed = n < feed_length
-            keys = features(load_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
+            keys = load_features(fx, n, fed, fx_n, k, K, fx_k, MAP)
             c, e = load_scales(scale, bias, pair.to(tl.int64) * feeders, n, fed, SCALED)
-            values = scaled(load_rows(fy, n, fed, fy_n, v, V, fy_v), c, SCALED)
+            values = load_scaled(fy, n, fed, fy_n, v, V, fy_v, c, SCALED)
             scores = tl.dot(phi.to(DOT), tl.trans(keys).to(DOT))
             if WEIGHTED:
                 scores *= nearness(cos, sin)
-            scores = tl.where(_sees(n, n, REVERSE), scores, 0.0)
+            scores = tl.where(sees(n, REVERSE), scores, 0.0)
             y = tl.dot(scores.to(DOT), values.to(DOT), y)
             if NORMALISED:
                 d += tl.sum(scores, 1)
             S0, S1, z0, z1 = feed(S0, S1, z0, z1, keys, values, e, cos, sin, DOT, WEIGHTED, SCALED)
         row = pair.to(tl.int64) * readers + n
         if NORMALISED:
-            y /= tl.maximum(d, eps)[:, None]
+            y /= clamped(d, eps)[:, None]
             tl.store(normaliser + row, d, mask=n < tl.where(tile == 0, readers, 0))
         at = out + row[:, None] * V + v[None, :]
         tl.store(at, y.to(out.dtype.element_ty), mask=(n < readers)[:, None] & (v < V)[None, :])
@@ -212,37 +199,30 @@ def read_features_kernel(
         MAP, WEIGHTED, SCALED, CAUSAL, REVERSE, INLINE, DOT, C,
     )  # fmt: skip
     first = segment * span
-    tokens = readers
-    if REVERSE:
-        # Who looks back from behind the last reader feeds it too.
-        tokens = tl.maximum(readers, feeders)
-    chunks = tl.cdiv(tl.minimum(tokens - first, span), C)
+    chunks = chunks_to_walk(readers, feeders, first, span, C, REVERSE)
     for chunk in range(0, chunks):
-        place = chunk
-        if REVERSE:
-            place = chunks - 1 - chunk
-        n = first + place * C + tl.arange(0, C)
+        n = tokens_of(chunk, chunks, first, C, REVERSE)
         valid = n < read_length
         cos, sin = turns(n, m, WEIGHTED)
         c, e = load_scales(scale, bias, pair.to(tl.int64) * readers, n, valid, READ_SCALED)
-        values = scaled(load_rows(y, n, valid, y_n, v, V, y_v), c, READ_SCALED).to(DOT)
+        values = load_scaled(y, n, valid, y_n, v, V, y_v, c, READ_SCALED).to(DOT)
         d = read_back(values, e, S0, S1, z0, z1, cos, sin, DOT, WEIGHTED, READ_SCALED)
         if CAUSAL:
             fed = n < feed_length
-            keys = features(load_rows(fx, n, fed, fx_n, k, K, fx_k), fed, k, K, MAP)
+            keys = load_features(fx, n, fed, fx_n, k, K, fx_k, MAP)
             feed_c, feed_e = load_scales(scale, bias, pair.to(tl.int64) * feeders, n, fed, SCALED)
-            feed_values = scaled(load_rows(fy, n, fed, fy_n, v, V, fy_v), feed_c, SCALED)
+            feed_values = load_scaled(fy, n, fed, fy_n, v, V, fy_v, feed_c, SCALED)
             scores = tl.dot(values, tl.trans(feed_values).to(DOT))
             # Either the readers or the feeders have an e of their own.
             scores += feed_e[None, :] if SCALED else e[:, None]
             if WEIGHTED:
                 scores *= nearness(cos, sin)
-            scores = tl.where(_sees(n, n, REVERSE), scores, 0.0)
+            scores = tl.where(sees(n, REVERSE), scores, 0.0)
             d = tl.dot(scores.to(DOT), keys.to(DOT), d)
             S0, S1, z0, z1 = feed(
                 S0, S1, z0, z1, keys, feed_values, feed_e, cos, sin, DOT, WEIGHTED, SCALED
             )
-        d = times_slope(d, load_rows(x, n, valid, x_n, k, K, x_k), MAP)
+        d = times_slope(d, load_rows(x, n, valid, x_n, k, K, x_k).to(tl.float32), MAP)
         # elu1's slope at what is not there is 1, and its gradient must be 0.
         d = tl.where(valid[:, None], d, 0.0)
         at = out + (pair.to(tl.int64) * readers + n)[:, None] * K + k[None, :]
@@ -254,18 +234,20 @@ def row_scales_kernel(
     g, o, normaliser, scale, bias, g_b, g_h, g_n, g_v, heads, readers, V, eps,
     C: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip
-    """c = 1 / max(d, eps) and e = -(g . o) c of each query, e = 0 below eps; grid (B H, chunks).
+    """c = 1 / max(d, eps) and e = -(g . o) c of each query, e = 0 below eps; grid (B H chunks,).
 
     With o = n / max(d, eps): dn = c g, and dd = e, which the clamp lets through from eps on.
     """
-    pair, chunk = tl.program_id(0), tl.program_id(1)
+    chunks = tl.cdiv(readers, C)
+    pair, chunk = tl.program_id(0) // chunks, tl.program_id(0) % chunks
     batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
     n, v = chunk * C + tl.arange(0, C), tl.arange(0, BV)
     valid = n < readers
-    row = pair.to(tl.int64) * readers + n
-    given = load_rows(g + batch * g_b + head * g_h, n, valid, g_n, v, V, g_v)
-    found = load_rows(o + pair.to(tl.int64) * readers * V, n, valid, V, v, V, 1)
-    d = tl.load(normaliser + row, mask=valid, other=1.0)
-    c = 1 / tl.maximum(d, eps)
-    tl.store(scale + row, c, mask=valid)
-    tl.store(bias + row, tl.where(d >= eps, -tl.sum(given * found, 1) * c, 0.0), mask=valid)
+    row = pair.to(tl.int64) * readers
+    given = load_rows(g + batch * g_b + head * g_h, n, valid, g_n, v, V, g_v).to(tl.float32)
+    found = load_rows(o + row * V, n, valid, V, v, V, 1).to(tl.float32)
+    d = tl.load(normaliser + row + n, mask=valid, other=1.0)
+    c = 1 / clamped(d, eps)
+    e = tl.where(d < eps, 0.0, -tl.sum(given * found, 1) * c)
+    tl.store(scale + row + n, c, mask=valid)
+    tl.store(bias + row + n, e, mask=valid)

@@ -1,15 +1,19 @@
 """Linear attention: scores that factor over queries and keys, so that the cost is linear."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 
 from nas_kernels import tuning
-from nas_kernels.arguments import check_choice, check_eps, check_inputs, placed
-from nas_kernels.dispatch import Backend, Plan, choose, explainable
+from nas_kernels.arguments import check_choice, check_eps, check_flag, check_inputs, placed
+from nas_kernels.dispatch import Backend, Plan, choose, explainable, installed
 from nas_kernels.linear_attention import reference, torch_form
 from nas_kernels.linear_attention.reference import FEATURE_MAPS, FeatureMap
+
+if installed():
+    # At once: whoever counts FLOPs reads the formulas that are registered when it starts.
+    from nas_kernels.linear_attention import triton_form
 
 
 def _planned(
@@ -83,7 +87,7 @@ def plan(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    definition: Any,
+    definition: Callable[[], Tensor],
     *,
     feature_map: FeatureMap,
     norm: Tensor | None,
@@ -94,30 +98,35 @@ def plan(
     backend: Backend,
 ) -> Plan:
     """The plan of linear attention re-weighted by cos((pi/2)(i - j)/M), M = norm (B,) or None."""
-    check_eps(eps)
-    chosen, why = choose(backend, q, v)
+    check_eps(eps, q)
+    check_flag("causal", causal)
+    chosen, why = choose(backend, q, k, v)
     if chosen == "reference":
-        return Plan(operator, "reference", "the definition, query by query", why, definition)
+        return Plan(
+            operator, "reference", why, definition, lambda: "the definition, query by query"
+        )
     if chosen == "triton":
-        from nas_kernels.linear_attention import triton_form
-
-        rows, longest = q.shape[0] * q.shape[1], max(q.shape[2], k.shape[2])
-        segments, span = tuning.spans(rows, longest, q.device)
+        # By place: an operator of torch is told nothing by name.
         run = partial(
             triton_form.linear_attention, q, k, v, placed(norm, q), placed(query_lengths, q),
             placed(key_lengths, q), feature_map, causal, eps,
         )  # fmt: skip
-        return Plan(operator, "triton", _told(causal, segments, span), why, run)
-    form = f"chunks of {torch_form.CHUNK}" if causal else "keys into a state, queries from it"
+        return Plan(operator, "triton", why, run, partial(_by_triton, q, k, causal))
     run = partial(
         torch_form.linear_attention, q, k, v, feature_map=feature_map, norm=norm, causal=causal,
         query_lengths=query_lengths, key_lengths=key_lengths, eps=eps,
     )  # fmt: skip
-    return Plan(operator, "torch", form, why, run)
+    return Plan(operator, "torch", why, run, partial(_by_torch, causal))
 
 
-def _told(causal: bool, segments: int, span: int) -> str:
+def _by_torch(causal: bool) -> str:
+    return f"chunks of {torch_form.CHUNK}" if causal else "keys into a state, queries from it"
+
+
+def _by_triton(q: Tensor, k: Tensor, causal: bool) -> str:
     what = "causal scan" if causal else "keys into a state, queries from it"
+    rows, longest = q.shape[0] * q.shape[1], max(q.shape[2], k.shape[2])
+    segments, span = tuning.spans(rows, longest, q.device)
     if segments == 1:
         return f"{what}, one program a head"
     return f"{what}, two passes over {segments} segments of {span} tokens"

@@ -39,7 +39,11 @@ class Call:
 
     def flags(self, dtype: torch.dtype) -> dict[str, Any]:
         weighted = self.norm is not None
-        return {"MAP": self.feature_map, "WEIGHTED": weighted, "DOT": dot_dtype(dtype)}
+        return {
+            "MAP": self.feature_map,
+            "WEIGHTED": weighted,
+            "DOT": dot_dtype(dtype, of_sums=True),
+        }
 
     @property
     def inline(self) -> bool:
@@ -221,7 +225,7 @@ def _row_scales(g: Tensor, o: Tensor, normaliser: Tensor, eps: float) -> Scales:
     scales = Scales(torch.empty_like(normaliser), torch.empty_like(normaliser))
     chosen = tuning.tiles(16, columns, whole="values", causal=False, operands=g.dtype)
     launch(
-        kernels.row_scales_kernel, (batch * heads, cdiv(readers, chosen.tokens)), chosen,
+        kernels.row_scales_kernel, (batch * heads * cdiv(readers, chosen.tokens),), chosen,
         g, o, normaliser, scales.scale, scales.bias, *g.stride(), heads, readers, columns, eps,
     )  # fmt: skip
     return scales

@@ -11,12 +11,15 @@ Sums and lse are in base 2: 2^x is what the hardware has.
 import triton
 from triton import language as tl
 
+from nas_kernels.loading import load_length, load_rows
+
 
 @triton.jit
-def _rows(base, n, end, n_stride, columns, width, column_stride, DOT: tl.constexpr):
-    """(C, columns), zero from `end` on: what lies there may be anything."""
-    at = base + n[:, None].to(tl.int64) * n_stride + columns[None, :] * column_stride
-    return tl.load(at, mask=(n < end)[:, None] & (columns < width)[None, :], other=0.0).to(DOT)
+def _place(tokens, C: tl.constexpr):
+    """Which head of which row, and which block of its tokens."""
+    # In one dimension: the others end at 65,535.
+    blocks = tl.cdiv(tokens, C)
+    return tl.program_id(0) // blocks, tl.program_id(0) % blocks
 
 
 @triton.jit
@@ -29,14 +32,6 @@ def _seen(i, j, queries, keys, window, CAUSAL: tl.constexpr):
 
 
 @triton.jit
-def _length(lengths, batch, keys, GIVEN: tl.constexpr):
-    found = keys
-    if GIVEN:
-        found = tl.load(lengths + batch).to(tl.int32)
-    return found
-
-
-@triton.jit
 def forward_kernel(
     q, k, v, lengths, out, lse,
     q_b, q_h, q_n, q_k, k_b, k_h, k_n, k_k, v_b, v_h, v_n, v_v,
@@ -44,16 +39,16 @@ def forward_kernel(
     CAUSAL: tl.constexpr, LENGTHS: tl.constexpr,
     DOT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip
-    """One block of queries; grid (B H, T / C). out (B, H, T, V), lse (B, H, T) are contiguous."""
-    pair, block = tl.program_id(0), tl.program_id(1)
+    """One block of queries; grid (B H T / C,). out (B, H, T, V), lse (B, H, T) are contiguous."""
+    pair, block = _place(queries, C)
     batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
     columns_k, columns_v = tl.arange(0, BK), tl.arange(0, BV)
     q += batch * q_b + head * q_h
     k += batch * k_b + head * k_h
     v += batch * v_b + head * v_h
-    end = _length(lengths, batch, keys, LENGTHS)
+    end = load_length(lengths, batch, keys, LENGTHS)
     i = block * C + tl.arange(0, C)
-    query = _rows(q, i, queries, q_n, columns_k, K, q_k, DOT)
+    query = load_rows(q, i, i < queries, q_n, columns_k, K, q_k).to(DOT)
     highest = tl.full((C,), float("-inf"), tl.float32)
     total = tl.zeros((C,), tl.float32)
     found = tl.zeros((C, BV), tl.float32)
@@ -63,7 +58,7 @@ def forward_kernel(
         hi += window
     for start in range(lo, tl.minimum(hi, end), C):
         j = start + tl.arange(0, C)
-        key = _rows(k, j, end, k_n, columns_k, K, k_k, DOT)
+        key = load_rows(k, j, j < end, k_n, columns_k, K, k_k).to(DOT)
         scores = tl.dot(query, tl.trans(key)) * scale
         seen = _seen(i, j, queries, end, window, CAUSAL)
         scores = tl.where(seen, scores, float("-inf"))
@@ -73,7 +68,7 @@ def forward_kernel(
         weights = tl.exp2(scores - base[:, None])
         shrink = tl.exp2(highest - base)
         total = total * shrink + tl.sum(weights, 1)
-        value = _rows(v, j, end, v_n, columns_v, V, v_v, DOT)
+        value = load_rows(v, j, j < end, v_n, columns_v, V, v_v).to(DOT)
         found = tl.dot(weights.to(DOT), value, found * shrink[:, None])
         highest = peak
     row = pair.to(tl.int64) * queries + i
@@ -108,19 +103,19 @@ def query_gradient_kernel(
     CAUSAL: tl.constexpr, LENGTHS: tl.constexpr,
     DOT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip
-    """dq of one block of queries; grid (B H, T / C). dq (B, H, T, K) is contiguous."""
-    pair, block = tl.program_id(0), tl.program_id(1)
+    """dq of one block of queries; grid (B H T / C,). dq (B, H, T, K) is contiguous."""
+    pair, block = _place(queries, C)
     batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
     columns_k, columns_v = tl.arange(0, BK), tl.arange(0, BV)
     g += batch * g_b + head * g_h
     q += batch * q_b + head * q_h
     k += batch * k_b + head * k_h
     v += batch * v_b + head * v_h
-    end = _length(lengths, batch, keys, LENGTHS)
+    end = load_length(lengths, batch, keys, LENGTHS)
     i = block * C + tl.arange(0, C)
     row = pair.to(tl.int64) * queries + i
-    query = _rows(q, i, queries, q_n, columns_k, K, q_k, DOT)
-    given = _rows(g, i, queries, g_n, columns_v, V, g_v, DOT)
+    query = load_rows(q, i, i < queries, q_n, columns_k, K, q_k).to(DOT)
+    given = load_rows(g, i, i < queries, g_n, columns_v, V, g_v).to(DOT)
     own_lse = tl.load(lse + row, mask=i < queries, other=0.0)
     own_delta = tl.load(delta + row, mask=i < queries, other=0.0)
     found = tl.zeros((C, BK), tl.float32)
@@ -130,8 +125,8 @@ def query_gradient_kernel(
         hi += window
     for start in range(lo, tl.minimum(hi, end), C):
         j = start + tl.arange(0, C)
-        key = _rows(k, j, end, k_n, columns_k, K, k_k, DOT)
-        value = _rows(v, j, end, v_n, columns_v, V, v_v, DOT)
+        key = load_rows(k, j, j < end, k_n, columns_k, K, k_k).to(DOT)
+        value = load_rows(v, j, j < end, v_n, columns_v, V, v_v).to(DOT)
         seen = _seen(i, j, queries, end, window, CAUSAL)
         _, d = _score_gradients(query, key, value, given, own_lse, own_delta, seen, scale, LN2, DOT)
         found = tl.dot(d, key, found)
@@ -148,18 +143,18 @@ def key_gradient_kernel(
     CAUSAL: tl.constexpr, LENGTHS: tl.constexpr,
     DOT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip
-    """dk and dv of one block of keys; grid (B H, S / C). dk and dv are contiguous."""
-    pair, block = tl.program_id(0), tl.program_id(1)
+    """dk and dv of one block of keys; grid (B H S / C,). dk and dv are contiguous."""
+    pair, block = _place(keys, C)
     batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
     columns_k, columns_v = tl.arange(0, BK), tl.arange(0, BV)
     g += batch * g_b + head * g_h
     q += batch * q_b + head * q_h
     k += batch * k_b + head * k_h
     v += batch * v_b + head * v_h
-    end = _length(lengths, batch, keys, LENGTHS)
+    end = load_length(lengths, batch, keys, LENGTHS)
     j = block * C + tl.arange(0, C)
-    key = _rows(k, j, end, k_n, columns_k, K, k_k, DOT)
-    value = _rows(v, j, end, v_n, columns_v, V, v_v, DOT)
+    key = load_rows(k, j, j < end, k_n, columns_k, K, k_k).to(DOT)
+    value = load_rows(v, j, j < end, v_n, columns_v, V, v_v).to(DOT)
     key_found = tl.zeros((C, BK), tl.float32)
     value_found = tl.zeros((C, BV), tl.float32)
     lo = block * C
@@ -168,8 +163,8 @@ def key_gradient_kernel(
     for start in range(lo, tl.minimum(block * C + C + window, queries), C):
         i = start + tl.arange(0, C)
         row = pair.to(tl.int64) * queries + i
-        query = _rows(q, i, queries, q_n, columns_k, K, q_k, DOT)
-        given = _rows(g, i, queries, g_n, columns_v, V, g_v, DOT)
+        query = load_rows(q, i, i < queries, q_n, columns_k, K, q_k).to(DOT)
+        given = load_rows(g, i, i < queries, g_n, columns_v, V, g_v).to(DOT)
         own_lse = tl.load(lse + row, mask=i < queries, other=0.0)
         own_delta = tl.load(delta + row, mask=i < queries, other=0.0)
         seen = _seen(i, j, queries, end, window, CAUSAL)
@@ -191,11 +186,12 @@ def key_gradient_kernel(
 def delta_kernel(
     g, o, delta, g_b, g_h, g_n, g_v, heads, queries, V, C: tl.constexpr, BV: tl.constexpr
 ):
-    """g . o of each query; grid (B H, T / C). o (B, H, T, V) and delta (B, H, T) are contiguous."""
-    pair, block = tl.program_id(0), tl.program_id(1)
+    """g . o of each query; grid (B H T / C,). o (B, H, T, V) and delta (B, H, T) are contiguous."""
+    pair, block = _place(queries, C)
     batch, head = (pair // heads).to(tl.int64), (pair % heads).to(tl.int64)
     i, columns = block * C + tl.arange(0, C), tl.arange(0, BV)
     row = pair.to(tl.int64) * queries
-    given = _rows(g + batch * g_b + head * g_h, i, queries, g_n, columns, V, g_v, tl.float32)
-    found = _rows(o + row * V, i, queries, V, columns, V, 1, tl.float32)
+    valid = i < queries
+    given = load_rows(g + batch * g_b + head * g_h, i, valid, g_n, columns, V, g_v).to(tl.float32)
+    found = load_rows(o + row * V, i, valid, V, columns, V, 1).to(tl.float32)
     tl.store(delta + row + i, tl.sum(given * found, 1), mask=i < queries)

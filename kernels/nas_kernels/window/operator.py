@@ -2,11 +2,16 @@
 
 from functools import partial
 
+import torch
 from torch import Tensor
 
-from nas_kernels.arguments import check_inputs, placed
-from nas_kernels.dispatch import Backend, Plan, choose, explainable
+from nas_kernels.arguments import check_flag, check_inputs, placed
+from nas_kernels.dispatch import Backend, Plan, choose, explainable, installed
 from nas_kernels.window import reference, torch_form
+
+if installed():
+    # At once: whoever counts FLOPs reads the formulas that are registered when it starts.
+    from nas_kernels.window import triton_form
 
 NAME = "window_attention"
 
@@ -22,28 +27,28 @@ def _planned(
     backend: Backend = "auto",
 ) -> Plan:
     check_inputs(q, k, v, key_lengths=key_lengths)
+    check_flag("causal", causal)
     whole: object = window
-    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 0:
+    if isinstance(whole, bool) or not isinstance(whole, (int, torch.SymInt)) or window < 0:
         raise ValueError(f"window is {window!r}, expected a whole number of at least 0")
-    chosen, why = choose(backend, q, v)
+    if not torch.compiler.is_exporting():
+        # No token lies farther away, and numbers beyond 64 bits are no positions.
+        window = min(window, max(q.shape[2], k.shape[2]))
+    chosen, why = choose(backend, q, k, v)
     if chosen == "triton":
-        from nas_kernels.window import triton_form
-
-        # No token lies farther away; a plain number keeps the kernel from being compiled anew.
-        near = min(window, max(q.shape[2], k.shape[2]))
-        run = partial(triton_form.window_attention, q, k, v, placed(key_lengths, q), near, causal)
-        return Plan(
-            "window_attention",
-            "triton",
-            "online softmax over the blocks of keys in reach",
-            why,
-            run,
-        )
+        run = partial(triton_form.window_attention, q, k, v, placed(key_lengths, q), window, causal)
+        return Plan(NAME, "triton", why, run, lambda: "online softmax over the blocks in reach")
     form = reference.window_attention if chosen == "reference" else torch_form.window_attention
     run = partial(form, q, k, v, window=window, causal=causal, key_lengths=key_lengths)
     if chosen == "reference":
-        return Plan(NAME, "reference", "the definition, query by query", why, run)
-    return Plan(NAME, "torch", "blocks of queries against the keys around them", why, run)
+        return Plan(NAME, "reference", why, run, lambda: "the definition, query by query")
+    return Plan(NAME, "torch", why, run, partial(_by_torch, q, k, window, causal))
+
+
+def _by_torch(q: Tensor, k: Tensor, window: int, causal: bool) -> str:
+    if torch_form.blocks_pay(q, k, window, causal):
+        return "blocks of queries against the keys around them"
+    return "all queries against all keys, those out of reach masked"
 
 
 @explainable(_planned)

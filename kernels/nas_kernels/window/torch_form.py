@@ -8,13 +8,15 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from nas_kernels import blocks
 from nas_kernels.arguments import blanked
 from nas_kernels.precision import autocast_off, sum_dtype
 
 LEAST_BLOCK = 64
 """Queries a block at least: a narrow window would leave products too small to be fast."""
+WIDEST_EXPORTED = 1024
+"""The widest window that an exported program goes over by blocks; a wider one takes all pairs."""
 
 
 def window_attention(
@@ -33,29 +35,36 @@ def window_attention(
         if key_lengths is not None:
             key, value, _ = blanked(key, value, key_lengths)
         ahead = 0 if causal else window
-        # Blocks would fix the length of an exported program, and are none where all is near.
-        if torch.compiler.is_exporting() or window >= max(q.shape[2], k.shape[2]) - 1:
-            i = torch.arange(q.shape[2], device=q.device)[:, None]
-            j = torch.arange(k.shape[2], device=q.device)
-            seen = _near(i, j, window, ahead) & (j < _ends(key_lengths, k)[:, None, None, None])
-            return _mixed(query, key.transpose(-1, -2), value, seen).to(q.dtype)
-        return _by_blocks(query, key, value, window, ahead, _ends(key_lengths, k)).to(q.dtype)
+        ends = _ends(key_lengths, k)
+        if blocks_pay(q, k, window, causal):
+            return _by_blocks(query, key, value, window, ahead, ends).to(q.dtype)
+        i = torch.arange(q.shape[2], device=q.device)[:, None]
+        j = torch.arange(k.shape[2], device=q.device)
+        seen = _near(i, j, window, ahead) & (j < ends[:, None, None, None])
+        return _mixed(query, key.transpose(-1, -2), value, seen).to(q.dtype)
+
+
+def blocks_pay(q: Tensor, k: Tensor, window: int, causal: bool) -> bool:
+    """Whether blocks of queries with the keys around them are fewer pairs than all of them."""
+    if torch.compiler.is_exporting():
+        # The length that would tell is not known.
+        return window <= WIDEST_EXPORTED
+    block = max(LEAST_BLOCK, window)
+    around = window + block + (0 if causal else window)
+    return blocks.count(q.shape[2], block) * block * around < q.shape[2] * k.shape[2]
 
 
 def _by_blocks(q: Tensor, k: Tensor, v: Tensor, behind: int, ahead: int, ends: Tensor) -> Tensor:
     """(B, H, T, V): each block of C queries with the U keys around it."""
-    tokens, block = q.shape[2], max(LEAST_BLOCK, behind)
-    blocks = -(-tokens // block)
-    size = behind + block + ahead
-    fill = (0, 0, behind, blocks * block + ahead - k.shape[2])
-    # (B, H, T / C, C, K) against (B, H, T / C, K, U).
-    q = torch.unflatten(functional.pad(q, (0, 0, 0, blocks * block - tokens)), 2, (-1, block))
-    k, v = (functional.pad(each, fill).unfold(2, size, block) for each in (k, v))
-    first = torch.arange(blocks, device=q.device)[:, None, None] * block
+    block = max(LEAST_BLOCK, behind)
+    number = blocks.count(q.shape[2], block)
+    keys, values = (blocks.blocks(each, number, block, behind, ahead) for each in (k, v))
+    first = torch.arange(number, device=q.device)[:, None, None] * block
     i = first + torch.arange(block, device=q.device)[:, None]
-    j = first - behind + torch.arange(size, device=q.device)
+    j = first - behind + torch.arange(behind + block + ahead, device=q.device)
     seen = _near(i, j, behind, ahead) & (j >= 0) & (j < ends[:, None, None, None, None])
-    return _mixed(q, k, v.transpose(-1, -2), seen).flatten(2, 3)[:, :, :tokens]
+    found = _mixed(blocks.blocks(q, number, block), keys.transpose(-1, -2), values, seen)
+    return blocks.joined(found, q.shape[2])
 
 
 def _near(i: Tensor, j: Tensor, behind: int, ahead: int) -> Tensor:

@@ -33,7 +33,7 @@ def forward(
     lse = q.new_empty(batch, heads, queries, dtype=torch.float32)
     chosen = tuning.square(width, columns, q.dtype)
     launch(
-        kernels.forward_kernel, (batch * heads, cdiv(queries, chosen.tokens)), chosen,
+        kernels.forward_kernel, (batch * heads * cdiv(queries, chosen.tokens),), chosen,
         q, k, v, or_nothing(key_lengths, q), out, lse, *q.stride(), *k.stride(), *v.stride(),
         heads, queries, k.shape[2], window, width, columns, _scale(width),
         **_flags(q, key_lengths, causal),
@@ -58,7 +58,7 @@ def backward(
     keys, columns = v.shape[2:]
     delta = torch.empty_like(lse)
     chosen = tuning.square(width, columns, q.dtype)
-    blocks = (batch * heads, cdiv(queries, chosen.tokens))
+    blocks = (batch * heads * cdiv(queries, chosen.tokens),)
     launch(kernels.delta_kernel, blocks, chosen, g, o, delta, *g.stride(), heads, queries, columns)
     dq = q.new_empty(q.shape)
     dk, dv = k.new_empty(k.shape), v.new_empty(v.shape)
@@ -72,7 +72,7 @@ def backward(
         g, q, k, v, lengths, lse, delta, dq, *shared, **flags,
     )  # fmt: skip
     launch(
-        kernels.key_gradient_kernel, (batch * heads, cdiv(keys, chosen.tokens)), chosen,
+        kernels.key_gradient_kernel, (batch * heads * cdiv(keys, chosen.tokens),), chosen,
         g, q, k, v, lengths, lse, delta, dk, dv, *shared, **flags,
     )  # fmt: skip
     return dq, dk, dv
@@ -84,7 +84,11 @@ def _scale(width: int) -> float:
 
 
 def _flags(q: Tensor, lengths: Tensor | None, causal: bool) -> dict[str, Any]:
-    return {"CAUSAL": causal, "LENGTHS": lengths is not None, "DOT": dot_dtype(q.dtype)}
+    return {
+        "CAUSAL": causal,
+        "LENGTHS": lengths is not None,
+        "DOT": dot_dtype(q.dtype, of_sums=False),
+    }
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
