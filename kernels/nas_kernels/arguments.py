@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -50,8 +50,8 @@ def check_inputs(
         if size < 1:
             raise ValueError(f"{name} is {size}, expected at least 1")
     if not q.dtype == k.dtype == v.dtype or q.dtype not in DTYPES:
-        dtypes = f"{q.dtype}, {k.dtype}, {v.dtype}"
-        raise ValueError(f"q, k, v have dtypes {dtypes}, expected one floating dtype: {_listed(DTYPES)}")
+        dtypes, allowed = f"{q.dtype}, {k.dtype}, {v.dtype}", _listed(DTYPES)
+        raise ValueError(f"q, k, v have dtypes {dtypes}, expected one floating dtype: {allowed}")
     if not q.device == k.device == v.device:
         raise ValueError(f"q, k, v lie on {q.device}, {k.device}, {v.device}, expected one device")
     _check_lengths("query_lengths", query_lengths, q)
@@ -105,7 +105,7 @@ def check_eps(eps: object, q: Tensor) -> None:
         )
 
 
-def is_number(given: object) -> bool:
+def is_number(given: object) -> TypeGuard[float]:
     """Whether this is a real number, be it one that a traced graph leaves open."""
     numbers = (Real, torch.SymInt, torch.SymFloat)
     return isinstance(given, numbers) and not isinstance(given, bool)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.profiler import record_function
 
+from nas_kernels import device
 from nas_kernels.arguments import check_choice
 
 Backend = Literal["auto", "reference", "torch", "triton"]
@@ -90,7 +91,7 @@ def choose(backend: Backend, q: Tensor, k: Tensor, v: Tensor) -> tuple[Backend, 
         return "triton", "as asked for"
     if missing := missing or _misfit(q, k, v):
         return "torch", missing
-    return "triton", f"{q.dtype} on {torch.cuda.get_device_properties(q.device).name}"
+    return "triton", f"{q.dtype} on {device.name(q.device)}"
 
 
 def _refusal(missing: str) -> ValueError:
@@ -107,9 +108,8 @@ def _unsupported(q: Tensor) -> str | None:
         return f"the tensors lie on {q.device.type}"
     if not installed():
         return "triton is not installed"
-    device = torch.cuda.get_device_properties(q.device)
-    if (device.major, device.minor) < LEAST_CAPABILITY:
-        return f"{device.name} has no matrix units that it needs"
+    if device.capability(q.device) < LEAST_CAPABILITY:
+        return f"{device.name(q.device)} has no matrix units that it needs"
     if torch.compiler.is_exporting():
         return "an exported program is to run anywhere"
     return None
@@ -129,7 +129,7 @@ def _misfit(q: Tensor, k: Tensor, v: Tensor) -> str | None:
 
 
 def _has_tangent(tensor: Tensor) -> bool:
-    return forward_ad.unpack_dual(tensor).tangent is not None
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def installed() -> bool:

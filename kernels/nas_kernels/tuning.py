@@ -1,9 +1,10 @@
 """With which blocks does a Triton form run? By a pinned table: a first call tries nothing out."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
+
+from nas_kernels import device as device_of
 
 LEAST_SPAN = 256
 """Tokens that are never cut: up to twice as many, one program goes over all of a sequence."""
@@ -88,16 +89,8 @@ def spans(rows: int, tokens: int, device: torch.device) -> tuple[int, int]:
         rows: programs that there are without cutting.
         tokens: length of the sequence.
     """
-    wanted = -(-2 * _processors(device) // max(rows, 1))
+    wanted = -(-2 * device_of.processors(device) // max(rows, 1))
     cut = max(1, min(wanted, tokens // LEAST_SPAN))
     # Spans of whole chunks: a chunk never lies in two of them.
     span = -(-tokens // cut // 64) * 64
     return -(-tokens // span), span
-
-
-@cache
-def _processors(device: torch.device) -> int:
-    if device.type != "cuda":
-        # Triton's interpreter: as few as let small shapes take every path.
-        return 8
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)

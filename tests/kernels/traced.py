@@ -1,7 +1,8 @@
 """Run alone, without Triton's interpreter: what does torch.compile make of the Triton forms?
 
-No GPU is needed: a stand-in for Triton's driver says what would be compiled for, graphs are
-captured, and nothing in them runs. Prints, for each operator and pass, the kernels in its graph.
+No GPU is needed: stand-ins for torch's device and for Triton's driver say what there would be,
+graphs are captured, and nothing in them runs. Prints, for each operator, how many kernels the
+forward and the backward graph hold, and how many graphs calls of many lengths take by `auto`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 
 from nas_kernels import cosformer_attention, dispatch, linear_attention, window_attention
 
+LENGTHS = (70, 100, 64, 257, 600, 700, 800, 1000, 1300, 2100)
+"""Short ones and long ones, which are cut into segments."""
 OPERATORS: dict[str, Callable[..., Tensor]] = {
     "linear": linear_attention,
     "cosformer": cosformer_attention,
@@ -36,7 +40,34 @@ class Driver:
         return GPUTarget("cuda", 90, 32)
 
     def get_active_torch_device(self) -> torch.device:
-        return torch.device("cpu")
+        return torch.device("cuda", 0)
+
+
+class Properties:
+    name = "a stand-in"
+    major, minor = 9, 0
+    multi_processor_count = 132
+
+
+class Here:
+    """The device that is current anyway."""
+
+    def __init__(self, _: object) -> None: ...
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def stand_in() -> None:
+    """Lets torch and Triton take tensors for those of a GPU."""
+    cuda: Any = torch.cuda
+    cuda._lazy_init = lambda: None
+    cuda.device_count = lambda: 1
+    cuda.current_device = lambda: 0
+    cuda._get_device_properties = lambda _: Properties()
+    cuda.device = Here
+    triton.runtime.driver.set_active(Driver())
 
 
 def kernels(operator: Callable[..., Tensor], **options: Any) -> list[int]:
@@ -59,25 +90,46 @@ def kernels(operator: Callable[..., Tensor], **options: Any) -> list[int]:
 
         return make_boxed_func(nothing)
 
+    partition = min_cut_rematerialization_partition
+    backend = aot_autograd(fw_compiler=note, bw_compiler=note, partition_fn=partition)
+    # Gradients are not computed of what lies on a device that is not there.
     q, k, v = (torch.randn(1, 2, 70, 16, requires_grad=True) for _ in range(3))
-    backend = aot_autograd(
-        fw_compiler=note, bw_compiler=note, partition_fn=min_cut_rematerialization_partition
-    )
+    torch._dynamo.reset()
     call = partial(operator, backend="triton", **options)
     out = torch.compile(call, fullgraph=True, backend=backend)(q, k, v)
     torch.autograd.grad(out.sum(), (q, k, v))
     return found
 
 
+def graphs(operator: Callable[..., Tensor], **options: Any) -> int:
+    """How many graphs calls of many lengths take, `auto` having chosen Triton in each."""
+    found = 0
+
+    def note(graph: torch.fx.GraphModule, _: Sequence[Tensor]) -> Any:
+        nonlocal found
+        found += 1
+        assert any("nas_kernels" in str(node.target) for node in graph.graph.nodes), graph
+        return graph.forward
+
+    torch._dynamo.reset()
+    call = torch.compile(partial(operator, **options), fullgraph=True, backend=note)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for length in LENGTHS:
+            call(*(torch.empty(1, 2, length, 16, device="cuda") for _ in range(3)))
+    return found
+
+
 def main() -> None:
-    triton.runtime.driver.set_active(Driver())
-    # Tensors in host memory stand in for those on a device.
-    dispatch._unsupported = lambda *_: None
-    found = {
-        f"{name}, causal={causal}": kernels(operator, causal=causal)
-        for name, operator in OPERATORS.items()
-        for causal in (False, True)
-    }
+    stand_in()
+    found: dict[str, Any] = {}
+    for name, operator in OPERATORS.items():
+        for causal in (False, True):
+            taken = graphs(operator, causal=causal)
+            unsupported = dispatch._unsupported
+            # Tensors in host memory stand in for those on a device.
+            dispatch._unsupported = lambda q: None
+            found[f"{name}, causal={causal}"] = [*kernels(operator, causal=causal), taken]
+            dispatch._unsupported = unsupported
     json.dump(found, sys.stdout)
 
 
