@@ -1,61 +1,56 @@
-"""What do the attention kernels cost beside SDPA? Forward, and forward with backward, in turns.
+"""What do the attention kernels cost beside SDPA? Forward, and with backward, timed in turns.
 
 On a GPU in bf16, B x T = 65,536 tokens, H x K = 512 and 1024: cosFormer and linear attention by
-Triton, bidirectional and causal, over torch's SDPA, the eager formula (to T = 1024) and, where
-flash-linear-attention is installed, its linear attention and retention on ready-made features; then
-bytes moved once over measured copy bandwidth, and peak memory. On a CPU: the torch form over SDPA,
-one thread, CPU time. Nothing is timed before its output and gradients are those of the definition
-(to 300 tokens) and, on a GPU, those of the torch form at the shape that is timed.
+Triton. On a CPU in fp32, 4,096 tokens, H x K = 512: their torch form, one thread, CPU time. Rivals:
+torch's SDPA; eager, the operator's own formula over all pairs (to T = 1024); and, causal on a GPU
+where flash-linear-attention is installed, its linear attention and retention on ready-made
+features. ratio is our time over the rival's, the median over pairs; faster names who is, or says
+even where the quartiles hold 1. On a GPU also: over floor, our time over that of moving inputs and
+outputs once at the bandwidth of a copy; our peak, the GPU memory of one call beside its inputs.
+Break-even: the shortest T from which on ours is faster than SDPA at every T measured.
+
+Nothing is timed before its output and gradients are those of the definition (to 300 tokens) and, on
+a GPU, those of the torch form at the shape that is timed.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache, partial
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
+from benchmarks.measuring import options
+from benchmarks.measuring.attention_calls import (
+    Core,
+    Once,
+    Shape,
+    check,
+    copy_bandwidth,
+    least_bytes,
+    peak_bytes,
+    timed,
+)
 from benchmarks.measuring.pairs import Paired, compare
 from benchmarks.measuring.report import machine, parser, print_table, write
+from benchmarks.measuring.rivals import SDPA, Rival, rivals
+from benchmarks.measuring.verdict import break_even, faster
 from nas_kernels import cosformer_attention, linear_attention
-from nas_kernels.testing import assert_close
+from nas_kernels.dispatch import WIDEST
 
 TOKENS = {"cuda": 65_536, "cpu": 4096}
 """B x T: the same work at each length, and enough of it that a call's own cost does not tell."""
-WIDTHS = (512, 1024)
-HEAD_WIDTHS = [32, 64, 128]
-LENGTHS = [64, 128, 197, 256, 512, 1024, 2048, 4096, 16_384]
-CPU_LENGTHS = [64, 128, 256, 512, 1024, 2048]
-LONGEST_EAGER = 1024
-BOUNDS = {torch.bfloat16: 1e-2, torch.float32: 1e-5}
-
-Core = Callable[[Tensor, Tensor, Tensor], Tensor]
-Once = Callable[[int], object]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One point of the table; q, k and v are (B, H, T, K)."""
-
-    batch: int
-    heads: int
-    length: int
-    head_width: int
-
-    def draw(self, device: str, dtype: torch.dtype) -> list[Tensor]:
-        """q, k, v and an output gradient."""
-        torch.manual_seed(0)
-        size = (self.batch, self.heads, self.length, self.head_width)
-        return [torch.randn(size, device=device, dtype=dtype) for _ in range(4)]
-
-
+WIDTHS = {"cuda": (512, 1024), "cpu": (512,)}
+HEAD_WIDTHS = {"cuda": [32, 64, 128], "cpu": [64]}
+LENGTHS = {
+    "cuda": [64, 128, 197, 256, 512, 1024, 2048, 4096, 16_384],
+    "cpu": [64, 128, 256, 512, 1024, 2048],
+}
 OURS: dict[bool, dict[str, Core]] = {
     causal: {
         "cosformer": partial(cosformer_attention, causal=causal),
@@ -65,161 +60,34 @@ OURS: dict[bool, dict[str, Core]] = {
 }
 """Our operators, bidirectional and causal, in the form that `auto` takes on the tensors' device."""
 
+COMMON = ("operator", "causal", "pass", "H x K", "K")
+"""What the rows of one case have in common, as a table heads it."""
 
-@dataclass(frozen=True)
-class Rival:
-    """Another implementation, and how it wants q, k, v and the output gradient (not timed)."""
-
-    core: Core
-    given: Callable[[list[Tensor]], list[Tensor]] = list
-
-
-def others(name: str, shape: Shape, causal: bool) -> dict[str, Rival]:
-    """What there is to compare with at this shape."""
-    found = {"SDPA": Rival(partial(scaled_dot_product_attention, is_causal=causal))}
-    if shape.length <= LONGEST_EAGER:
-        found["eager"] = Rival(partial(eager, causal=causal))
-    if causal and _has_fla():
-        given = partial(as_fla_has_them, turned=name == "cosformer")
-        found["fla"] = Rival(fla_linear_attention, given)
-        found["fla retention"] = Rival(fla_retention, given)
-    return found
-
-
-def eager(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """cosFormer's formula over all pairs, as its public code has it."""
-    tokens = torch.arange(q.shape[2], device=q.device)
-    weights = torch.cos(math.pi / 2 * (tokens[:, None] - tokens) / q.shape[2])
-    scores = (q.relu() @ k.relu().transpose(-1, -2)) * weights.to(q.dtype)
-    scores = scores.tril() if causal else scores
-    return (scores / scores.sum(-1, keepdim=True).clamp(min=1e-6)) @ v
-
-
-def as_fla_has_them(tensors: list[Tensor], turned: bool) -> list[Tensor]:
-    """(B, T, H, K), q and k as features: relu, and for cosFormer turned by their angles, 2 K."""
-    q, k, *others = tensors
-    features = [q.relu(), k.relu()]
-    if turned:
-        angles = torch.arange(q.shape[2], device=q.device) * (math.pi / 2 / q.shape[2])
-        parts = [each.to(q.dtype)[:, None] for each in (angles.cos(), angles.sin())]
-        features = [torch.cat([x * part for part in parts], dim=-1) for x in features]
-    return [each.transpose(1, 2).contiguous() for each in (*features, *others)]
-
-
-def fla_linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """flash-linear-attention's causal linear attention."""
-    from fla.ops.linear_attn import chunk_linear_attn
-
-    out: Tensor = chunk_linear_attn(q, k, v, scale=1.0, normalize=True)[0]
-    return out
-
-
-def fla_retention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Its retention, which has no normaliser."""
-    from fla.ops.retention import chunk_retention
-
-    out: Tensor = chunk_retention(q, k, v, scale=1.0)[0]
-    return out
-
-
-def _has_fla() -> bool:
-    try:
-        import fla  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def check(core: Core, shape: Shape, device: str, dtype: torch.dtype) -> None:
-    """Raises `AssertionError` where output or gradients are not those of the definition."""
-    agree(core, "reference", Shape(1, 2, min(shape.length, 300), shape.head_width), device, dtype)
-    if device != "cpu":
-        agree(core, "torch", shape, device, dtype)
-
-
-@cache
-def agree(core: Core, backend: str, shape: Shape, device: str, dtype: torch.dtype) -> None:
-    """Raises `AssertionError` where a core differs from another of its forms, taken in fp32."""
-    *tensors, grad = shape.draw(device, dtype)
-    fast = [each.clone().requires_grad_() for each in tensors]
-    slow = [each.float().requires_grad_() for each in tensors]
-    got, want = core(*fast), core(*slow, backend=backend)  # type: ignore[call-arg]
-    assert_close("o", got, want, BOUNDS[dtype])
-    found = torch.autograd.grad(got, fast, grad)
-    wanted = torch.autograd.grad(want, slow, grad.float())
-    for name, one, other in zip("qkv", found, wanted, strict=True):
-        assert_close(f"d{name}", one, other, BOUNDS[dtype])
-
-
-def timed(core: Core, tensors: list[Tensor], backward: bool) -> Once:
-    """One call, finished on the device when it returns."""
-    *inputs, grad = tensors
-    inputs = [each.detach().requires_grad_(backward) for each in inputs]
-
-    def once(_: int) -> None:
-        out = core(*inputs)
-        if backward:
-            torch.autograd.grad(out, inputs, grad)
-        if grad.is_cuda:
-            torch.cuda.synchronize()
-
-    return once
-
-
-def peak(call: Once) -> float:
-    """Bytes that one call holds at most beside what was there; NaN off a GPU."""
-    if not torch.cuda.is_available():
-        return math.nan
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    call(0)
-    return float(torch.cuda.max_memory_allocated() - before)
-
-
-def copy_bandwidth() -> float:
-    """Bytes a second that a copy of 1 GiB reads and writes, median of 20."""
-    given = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
-    taken = torch.empty_like(given)
-    seconds = []
-    for _ in range(25):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        taken.copy_(given)
-        torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return 2 * given.numel() / sorted(seconds[5:])[10]
-
-
-def least_bytes(tensors: list[Tensor], backward: bool) -> int:
-    """q, k, v read and o written once; backward also g and o read and dq, dk, dv written."""
-    one = tensors[0].numel() * tensors[0].element_size()
-    return one * (4 + (8 if backward else 0))
+Record = dict[str, Any]
 
 
 def shapes(device: str, lengths: list[int], head_widths: list[int]) -> Iterator[Shape]:
     """Every point of the table on this device."""
-    for width in WIDTHS if device == "cuda" else WIDTHS[:1]:
+    for width in WIDTHS[device]:
         for head_width in head_widths:
             for length in lengths:
                 batch = max(1, TOKENS[device] // length)
                 yield Shape(batch, width // head_width, length, head_width)
 
 
-def measure(shape: Shape, device: str, pairs: int, bandwidth: float) -> Iterator[dict[str, Any]]:
-    """One record for each of our operators, direction and rival."""
+def measure(shape: Shape, device: str, pairs: int, bandwidth: float | None) -> Iterator[Record]:
+    """One record for each of our operators, direction and rival; what only a GPU tells is None."""
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    clock = time.process_time if device == "cpu" else time.perf_counter
     tensors = shape.draw(device, dtype)
     for causal in (False, True):
         for name, core in OURS[causal].items():
-            check(core, shape, device, dtype)
+            check(f"{name}, causal={causal}", core, shape, device, dtype)
             for backward in (False, True):
                 mine = timed(core, tensors, backward)
-                held = peak(mine)
-                for other, rival in others(name, shape, causal).items():
-                    theirs = timed(rival.core, rival.given(tensors), backward)
-                    found: Paired = compare(mine, theirs, pairs, clock=clock)
+                held = None if device == "cpu" else peak_bytes(mine)
+                floor = None if bandwidth is None else least_bytes(tensors, backward) / bandwidth
+                for other, rival in rivals(name, shape.length, causal).items():
+                    found = against(mine, rival, tensors, backward, pairs)
                     yield {
                         "operator": name,
                         "causal": causal,
@@ -227,58 +95,140 @@ def measure(shape: Shape, device: str, pairs: int, bandwidth: float) -> Iterator
                         "rival": other,
                         **vars(shape),
                         **found.to_json(),
+                        "faster": faster(found.lower_quartile, found.upper_quartile, other),
                         "peak_bytes": held,
-                        "over_floor": found.a_ms
-                        * 1e-3
-                        * bandwidth
-                        / least_bytes(tensors, backward),
+                        "over_floor": None if floor is None else 1e-3 * found.a_ms / floor,
                     }
 
 
+def against(mine: Once, rival: Rival, tensors: list[Tensor], backward: bool, pairs: int) -> Paired:
+    """Our call over the rival's, whose own tensors are gone when this returns."""
+    on_gpu = tensors[0].is_cuda
+    theirs = timed(rival.core, rival.given(tensors), backward)
+    found = compare(mine, theirs, pairs, clock=time.perf_counter if on_gpu else time.process_time)
+    if on_gpu:
+        del theirs
+        # Blocks of another rival's sizes would stay with the allocator.
+        torch.cuda.empty_cache()
+    return found
+
+
+def case_of(each: Record) -> dict[str, Any]:
+    """What the records share that differ only in length and rival; `width` is H x K."""
+    return {
+        **{name: each[name] for name in ("operator", "causal", "backward")},
+        "width": each["heads"] * each["head_width"],
+        "head_width": each["head_width"],
+    }
+
+
+def break_evens(found: Sequence[Record]) -> list[Record]:
+    """For each operator, direction, pass and width the length from which on ours beats SDPA."""
+    fastest: dict[tuple[Any, ...], dict[int, str]] = {}
+    for each in found:
+        if each["rival"] == SDPA:
+            fastest.setdefault(tuple(case_of(each).items()), {})[each["length"]] = each["faster"]
+    return [dict(key) | {"length": break_even(each)} for key, each in fastest.items()]
+
+
+def head_width(text: str) -> int:
+    """A head width that divides every H x K."""
+    width = options.whole(1, WIDEST)(text)
+    narrowest = WIDTHS["cpu"][0]
+    if narrowest % width:
+        raise ArgumentTypeError(f"{width} given, expected a divisor of H x K = {narrowest}")
+    return width
+
+
+def defaults(values: dict[str, list[int]]) -> str:
+    """What an option is by default, told for its help."""
+    on_gpu, on_cpu = (" ".join(map(str, values[device])) for device in ("cuda", "cpu"))
+    return f"default on a GPU: {on_gpu}; on a CPU: {on_cpu}"
+
+
+def arguments(given: Sequence[str] | None = None) -> Namespace:
+    """The command line, or what is given in its place; lengths and head widths in order, once."""
+    made = parser(__doc__)
+    made.add_argument(
+        "--pairs", type=options.whole(2), default=10, metavar="N",
+        help="timings of each of the two, in turns (default: 10)",
+    )  # fmt: skip
+    made.add_argument(
+        "--device", type=options.device, default="cuda" if torch.cuda.is_available() else "cpu",
+        metavar="{cpu,cuda}", help="where to time (default: cuda where there is one, else cpu)",
+    )  # fmt: skip
+    made.add_argument(
+        "--lengths", type=options.whole(1), nargs="+", metavar="T",
+        help=f"tokens of a sequence ({defaults(LENGTHS)})",
+    )  # fmt: skip
+    made.add_argument(
+        "--head-widths", type=head_width, nargs="+", metavar="K",
+        help=f"divisors of {WIDTHS['cpu'][0]} up to {WIDEST} ({defaults(HEAD_WIDTHS)})",
+    )  # fmt: skip
+    read = made.parse_args(given)
+    read.lengths = sorted(set(read.lengths or LENGTHS[read.device]))
+    read.head_widths = sorted(set(read.head_widths or HEAD_WIDTHS[read.device]))
+    return read
+
+
+def labels(case: Record) -> tuple[str, ...]:
+    """The cells under `COMMON`."""
+    return (
+        case["operator"],
+        "yes" if case["causal"] else "no",
+        "with backward" if case["backward"] else "forward",
+        str(case["width"]),
+        str(case["head_width"]),
+    )
+
+
+def show(found: Sequence[Record], pairs: int, bandwidth: float | None) -> None:
+    """Prints the table, and below it the break-evens."""
+    heads = ["B", "T", "rival", "ours, ms", "ratio", "quartiles", "faster"]
+    how = "the torch form on a CPU, fp32, one thread, CPU time"
+    if bandwidth is not None:
+        how = f"on a GPU, bf16; a copy moves {bandwidth / 1e12:.2f} TB/s"
+        heads += ["over floor", "our peak, MB"]
+    rows = []
+    for each in found:
+        told = [
+            *(str(each["batch"]), str(each["length"]), each["rival"]),
+            *(f"{each['a_ms']:.3f}", f"{each['ratio']:.2f}"),
+            f"{each['lower_quartile']:.2f} to {each['upper_quartile']:.2f}",
+            each["faster"],
+        ]
+        if bandwidth is not None:
+            told += [f"{each['over_floor']:.2f}", f"{each['peak_bytes'] / 1e6:.0f}"]
+        rows.append((*labels(case_of(each)), *told))
+    print_table(f"Our time over a rival's, {pairs} pairs, {how}", (*COMMON, *heads), rows)
+    print_table(
+        "Break-even: the shortest T from which on ours is faster than SDPA at every T measured",
+        (*COMMON, "from T"),
+        [(*labels(each), str(each["length"] or "none")) for each in break_evens(found)],
+    )
+
+
 def main() -> None:
-    arguments = parser(__doc__)
-    arguments.add_argument("--pairs", type=int, default=10)
-    arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    arguments.add_argument("--lengths", type=int, nargs="+")
-    arguments.add_argument("--head-widths", type=int, nargs="+")
-    given = arguments.parse_args()
-    on_cpu = given.device == "cpu"
-    if on_cpu:
+    given = arguments()
+    if given.device == "cpu":
         torch.set_num_threads(1)
-    lengths = given.lengths or (CPU_LENGTHS if on_cpu else LENGTHS)
-    head_widths = given.head_widths or ([64] if on_cpu else HEAD_WIDTHS)
-    bandwidth = math.nan if on_cpu else copy_bandwidth()
-    found: list[dict[str, Any]] = []
-    for shape in shapes(given.device, lengths, head_widths):
+    bandwidth = None if given.device == "cpu" else copy_bandwidth()
+    found: list[Record] = []
+    for shape in shapes(given.device, given.lengths, given.head_widths):
         found += measure(shape, given.device, given.pairs, bandwidth)
         print(".", end="", file=sys.stderr, flush=True)
-    print_table(
-        f"Ours over another's time, {given.pairs} pairs; a copy moves {bandwidth / 1e12:.2f} TB/s",
-        (
-            *("operator", "causal", "pass", "H x K", "K", "T", "over"),
-            *("ms", "ratio", "quartiles", "over floor", "peak, MB"),
-        ),
-        [
-            (
-                each["operator"],
-                "yes" if each["causal"] else "no",
-                "both" if each["backward"] else "forward",
-                str(each["heads"] * each["head_width"]),
-                str(each["head_width"]),
-                str(each["length"]),
-                each["rival"],
-                f"{each['a_ms']:.3f}",
-                f"{each['ratio']:.2f}",
-                f"{each['lower_quartile']:.2f} to {each['upper_quartile']:.2f}",
-                f"{each['over_floor']:.2f}",
-                f"{each['peak_bytes'] / 1e6:.0f}",
-            )
-            for each in found
-        ],
-    )
+    print(file=sys.stderr)
+    # The lengths of one case below each other; a stable sort keeps the rivals' order.
+    found.sort(key=lambda each: (*case_of(each).values(), each["length"]))
+    show(found, given.pairs, bandwidth)
     write(
         given.out,
-        {"machine": machine(given.device), "copy_bandwidth": bandwidth, "figures": found},
+        {
+            "machine": machine(given.device),
+            "copy_bandwidth": bandwidth,
+            "figures": found,
+            "break_even": break_evens(found),
+        },
     )
 
 

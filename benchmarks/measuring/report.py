@@ -47,8 +47,8 @@ def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def write(out: Path | None, figures: Mapping[str, Any]) -> None:
-    """Writes the figures, if a file was asked for."""
+    """Writes the figures, if a file was asked for, as JSON that any parser reads: without NaN."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         print(f"\n{out}")

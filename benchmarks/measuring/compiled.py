@@ -27,10 +27,13 @@ _ALIGNED: list[list[Any]] = [["tt.divisibility", 16]]
 
 @dataclass(frozen=True)
 class Resources:
-    """Registers and spilled bytes a thread, shared memory a program in bytes."""
+    """Registers a thread, bytes of local memory (stack) a thread, of shared memory a program.
+
+    The stack holds the registers that were spilled, and arrays if there are any.
+    """
 
     registers: int
-    spilled: int
+    stack: int
     shared: int
 
 
