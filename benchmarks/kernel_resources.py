@@ -24,7 +24,7 @@ from nas_kernels.dispatch import WIDEST
 from nas_kernels.launching import Launch, interpreted, noted
 from nas_kernels.linear_attention import triton_form as linear
 from nas_kernels.tuning import Blocks
-from nas_kernels.window import triton_form as window
+from nas_kernels.window_attention import triton_form as window
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 OPERATORS = ("linear", "cosformer", "window")

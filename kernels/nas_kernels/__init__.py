@@ -6,7 +6,7 @@ from nas_kernels.dispatch import Backend, explain
 from nas_kernels.linear_attention.decoding import LinearState, linear_attention_step
 from nas_kernels.linear_attention.operator import linear_attention
 from nas_kernels.linear_attention.reference import FeatureMap
-from nas_kernels.window.operator import window_attention
+from nas_kernels.window_attention.operator import window_attention
 
 __all__ = [
     "Backend",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import triton
@@ -125,11 +126,9 @@ def main() -> None:
     for name, operator in OPERATORS.items():
         for causal in (False, True):
             taken = graphs(operator, causal=causal)
-            unsupported = dispatch._unsupported
             # Tensors in host memory stand in for those on a device.
-            dispatch._unsupported = lambda q: None
-            found[f"{name}, causal={causal}"] = [*kernels(operator, causal=causal), taken]
-            dispatch._unsupported = unsupported
+            with patch.object(dispatch, "_unsupported", return_value=None):
+                found[f"{name}, causal={causal}"] = [*kernels(operator, causal=causal), taken]
     json.dump(found, sys.stdout)
 
 

@@ -36,7 +36,8 @@ def cosformer_attention_step(
 
     Raises:
         ValueError: naming an argument, what was given and what is allowed; a position beyond M
-            among them, where the weights cos((pi/2)(i - j)/M) turn negative.
+            among them, where the weights cos((pi/2)(i - j)/M) turn negative (on an accelerator or
+            in a traced graph it counts as M instead).
     """
     check_step(q, k, v, eps)
     if norm_length is None:

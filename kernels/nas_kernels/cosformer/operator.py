@@ -63,12 +63,12 @@ def cosformer_attention(
         key_lengths: (B,) true number of keys of each row, likewise; None means S.
         norm_length: M in tokens, one number or (B,). None means each row's larger true length, so
             padded rows need both lengths or M, or their outputs depend on the padding. Step-by-step
-            decoding needs the same fixed M in training.
+            decoding needs the same fixed M in training, and goes wrong without a word otherwise.
         eps: lower bound of the normaliser, above 0.
         backend: "auto" (Triton on a GPU that can, else torch), "torch", "triton" or "reference".
 
-    Lengths and M are checked where they lie in host memory; those on an accelerator are taken as
-    they are, and a position beyond M counts as M, so that no weight is ever negative.
+    Lengths and M are checked where they lie in host memory and the call is not traced; otherwise
+    they are taken as they are, and a position beyond M counts as M: no weight is ever negative.
 
     Returns:
         (B, H, T, V) in the inputs' dtype ("reference": fp32, or fp64 for fp64), summed in fp32

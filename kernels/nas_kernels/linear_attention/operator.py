@@ -58,7 +58,8 @@ def linear_attention(
     the scores cancels.
 
     Args:
-        q: (B, H, T, K), any strides.
+        q: (B, H, T, K), any strides. Queries of padding are queries like others: they must be
+            finite, and are to be left out of the loss.
         k: (B, H, S, K).
         v: (B, H, S, V).
         feature_map: phi: "relu", "elu1" (elu + 1) or "identity"; with the last, scores may be

@@ -12,7 +12,7 @@ class CosFormer(Linear):
     """Linear attention with features [relu(x) cos a ; relu(x) sin a], width r = 2d.
 
     It is bidirectional, denominator at least 1e-6. M is the true number of tokens, or the context's
-    `norm_length`, which is never below it: |i - j| <= M, or weights would turn negative.
+    `norm_length`, at least the longest distance of two tokens, or weights would turn negative.
     """
 
     name = "cosformer"

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from nas_kernels.arguments import check_flag, check_inputs, placed
 from nas_kernels.dispatch import Backend, Plan, choose, explainable, installed
-from nas_kernels.window import reference, torch_form
+from nas_kernels.window_attention import reference, torch_form
 
 if installed():
     # At once: whoever counts FLOPs reads the formulas that are registered when it starts.
-    from nas_kernels.window import triton_form
+    from nas_kernels.window_attention import triton_form
 
 NAME = "window_attention"
 
@@ -69,7 +69,8 @@ def window_attention(
     comes out as 0.
 
     Args:
-        q: (B, H, T, K), any strides.
+        q: (B, H, T, K), any strides. Queries of padding are queries like others: they must be
+            finite, and are to be left out of the loss.
         k: (B, H, S, K).
         v: (B, H, S, V).
         window: keys on each side that a query sees beside the one at its own position; from

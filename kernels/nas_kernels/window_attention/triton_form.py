@@ -11,7 +11,7 @@ from triton import cdiv
 
 from nas_kernels import tuning
 from nas_kernels.launching import dot_dtype, launch, or_nothing
-from nas_kernels.window import kernels
+from nas_kernels.window_attention import kernels
 
 
 def window_attention(
