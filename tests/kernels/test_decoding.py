@@ -14,7 +14,7 @@ from nas_kernels import (
     linear_attention_step,
 )
 from nas_kernels.testing import assert_close
-from tests.kernels.conformance import draw
+from tests.kernels.drawing import draw
 
 
 @pytest.mark.parametrize("feature_map", ["relu", "elu1"])

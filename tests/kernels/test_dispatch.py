@@ -1,5 +1,6 @@
 """Which form runs, who says so, and does the compiler see through it?"""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from nas.space.loader import load_space
 from nas.space.task_shape import TaskShape
 from nas_kernels import cosformer_attention, explain, linear_attention, window_attention
 from nas_kernels.dispatch import choose
-from tests.kernels.conformance import draw
+from nas_kernels.launching import noted
+from tests.kernels.drawing import DEVICE, draw, placed
 
 OPERATORS: dict[str, Callable[..., Tensor]] = {
     "linear_attention": linear_attention,
@@ -34,7 +36,7 @@ def events(call: Callable[[], Any]) -> set[str]:
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("backend", ["reference", "torch", "triton"])
 def test_the_profiler_sees_what_runs(name: str, backend: str) -> None:
-    q, k, v, _ = (t.float() for t in draw((1, 1, 4, 4, 8, 8)))
+    q, k, v, _ = placed((1, 1, 4, 4, 8, 8))
     seen = events(lambda: OPERATORS[name](q, k, v, backend=backend))
     assert f"nas_kernels::{name} ({backend})" in seen
 
@@ -91,7 +93,7 @@ def test_what_is_no_operator_is_named() -> None:
 
 
 def test_explain_raises_what_the_call_would() -> None:
-    x = torch.zeros(1, 1, 2, 2)
+    x = torch.zeros(1, 1, 2, 2, device=DEVICE)
     with pytest.raises(ValueError, match="eps is 0"):
         explain(linear_attention, x, x, x, eps=0)
     assert explain(linear_attention, x, x, x, backend="reference") == (
@@ -100,6 +102,56 @@ def test_explain_raises_what_the_call_would() -> None:
     assert explain(linear_attention, x, x, x, causal=True, backend="triton") == (
         "triton: causal scan, one program a head (as asked for)"
     )
+
+
+@pytest.mark.parametrize("name", ["linear_attention", "cosformer_attention"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "tokens", "launches", "told"),
+    [
+        pytest.param(1, 511, 1, "one program a head", id="short"),
+        pytest.param(1, 512, 2, "two passes over 2 segments of 256 tokens", id="long"),
+        # They keep any GPU busy uncut.
+        pytest.param(1000, 512, 1, "one program a head", id="many-rows"),
+    ],
+)
+def test_explain_tells_what_is_launched(
+    name: str, causal: bool, rows: int, tokens: int, launches: int, told: str
+) -> None:
+    x = torch.zeros(1, 1, 1, 8, device=DEVICE).expand(1, rows, tokens, 8)
+    said = explain(OPERATORS[name], x, x, x, causal=causal, backend="triton")
+    assert told in said
+    with noted() as found:
+        OPERATORS[name](x, x, x, causal=causal, backend="triton")
+    assert len(found) == launches
+    assert {each.grid[0] for each in found} == {rows}
+
+
+def test_window_attention_is_one_launch() -> None:
+    x = torch.zeros(1, 1, 1, 8, device=DEVICE).expand(1, 1, 2000, 8)
+    with noted() as found:
+        window_attention(x, x, x, window=3, backend="triton")
+    assert len(found) == 1
+
+
+def test_the_first_call_of_a_process_is_counted() -> None:
+    code = (
+        "import torch\n"
+        "from torch.utils.flop_counter import FlopCounterMode\n"
+        "from nas_kernels import cosformer_attention, window_attention\n"
+        f"x = torch.ones(1, 1, 4, 8, device='{DEVICE}')\n"
+        "with FlopCounterMode(display=False) as cosformer:\n"
+        "    cosformer_attention(x, x, x, backend='triton')\n"
+        "with FlopCounterMode(display=False) as window:\n"
+        "    window_attention(x, x, x, window=0, backend='triton')\n"
+        "print(cosformer.get_total_flops(), window.get_total_flops())"
+    )
+    environment = os.environ | ({} if DEVICE == "cuda" else {"TRITON_INTERPRET": "1"})
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    # 16 features: keys make 8 columns, queries read them and their normaliser. Each query, one key.
+    assert found.stdout.split() == [str(2 * 16 * (4 * 8 + 4 * 9)), str(2 * 4 * (8 + 8))]
 
 
 def test_auto_never_raises_for_want_of_triton(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,17 @@
 """Does linear attention give what its definition gives, in every form, gradients included?"""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from nas_kernels import FeatureMap, linear_attention
+from nas_kernels import Backend, FeatureMap, linear_attention
 from nas_kernels.testing import assert_close
-from tests.kernels.conformance import FORMS, KernelConformance, Options, draw
+from tests.kernels.conformance import KernelConformance, counted
+from tests.kernels.drawing import DEVICE, Options, Sizes, draw, each_form, placed
 
 MAPS: list[FeatureMap] = ["relu", "elu1"]
 
@@ -19,11 +19,25 @@ MAPS: list[FeatureMap] = ["relu", "elu1"]
 class TestLinearAttention(KernelConformance):
     operator = linear_attention
     options: ClassVar[tuple[Options, ...]] = (
+        {"causal": False, "feature_map": "elu1"},
+        {"causal": True, "feature_map": "relu"},
+        # Scores of both signs: far from zero in their sum, or nothing could be compared.
+        {"causal": False, "feature_map": "identity", "eps": 2500.0},
         {"causal": False, "feature_map": "relu"},
         {"causal": True, "feature_map": "elu1"},
-        # Scores of both signs: far from zero in their sum, or nothing could be compared.
-        {"causal": False, "feature_map": "identity", "eps": 100.0},
+        {"causal": True, "feature_map": "identity", "eps": 2500.0},
     )
+    # Around 0, elu1 is nearly the same for all.
+    spread = 5.0
+
+    def macs(self, sizes: Sizes, **_: Any) -> int:
+        batch, heads, queries, keys, width, columns = sizes
+        return batch * heads * width * (keys * columns + queries * (columns + 1))
+
+    def torch_macs(self, sizes: Sizes, **options: Any) -> int:
+        batch, heads, queries, _, width, columns = sizes
+        within_chunks = batch * heads * queries * 64 * (width + columns + 1)
+        return self.macs(sizes) + int(options["causal"]) * within_chunks
 
 
 def gradients(output: Tensor, inputs: list[Tensor], grad: Tensor) -> tuple[Tensor, ...]:
@@ -43,11 +57,13 @@ def test_one_key_gives_its_value_and_scores_get_no_gradient(queries: int) -> Non
     assert dk.abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_long_fp16_sums_do_not_overflow(form: str) -> None:
+@each_form
+def test_long_fp16_sums_do_not_overflow(form: Backend) -> None:
     # 300 keys with scores of 1024 sum to more than 2^18, where fp16 ends at 65504.
-    q, k, v = (torch.full((1, 1, n, 4), 16.0, dtype=torch.float16) for n in (2, 300, 300))
-    assert torch.equal(linear_attention(q, k, v, backend=form), q)  # type: ignore[arg-type]
+    q, k, v = (
+        torch.full((1, 1, n, 4), 16.0, dtype=torch.float16).to(DEVICE) for n in (2, 300, 300)
+    )
+    assert torch.equal(linear_attention(q, k, v, backend=form), q)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -63,11 +79,11 @@ def test_each_row_uses_its_own_length(causal: bool) -> None:
     assert not got[2].any()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_features_that_are_all_zero_give_zero_and_finite_gradients(form: str) -> None:
-    *tensors, grad = draw((1, 2, 15, 15, 8, 8))
-    inputs = [(-t.abs()).float().requires_grad_() for t in tensors]
-    out = linear_attention(*inputs, backend=form)  # type: ignore[arg-type]
+@each_form
+def test_features_that_are_all_zero_give_zero_and_finite_gradients(form: Backend) -> None:
+    *tensors, grad = placed((1, 2, 15, 15, 8, 8))
+    inputs = [(-t.abs()).requires_grad_() for t in tensors]
+    out = linear_attention(*inputs, backend=form)
     assert not out.any()
     assert all(torch.isfinite(g).all() for g in gradients(out, inputs, grad))
 
@@ -94,16 +110,16 @@ def test_the_order_of_the_products_changes_nothing(feature_map: FeatureMap, quer
     ("queries", "keys", "width", "columns"),
     [(8, 8, 60, 60), (256, 256, 8, 8), (64, 64, 64, 64), (15, 197, 16, 7), (197, 1, 16, 24)],
 )
-def test_the_products_are_counted_as_the_readme_says(
+def test_the_torch_form_does_the_products_of_the_readme(
     queries: int, keys: int, width: int, columns: int
 ) -> None:
-    q, k, v, _ = (t.float() for t in draw((1, 1, queries, keys, width, columns)))
-    lengths = torch.tensor([keys // 2])
+    sizes = (1, 1, queries, keys, width, columns)
     macs = keys * width * columns + queries * width * (columns + 1)
-    for form in FORMS:
-        with FlopCounterMode(display=False) as counter:
-            linear_attention(q, k, v, key_lengths=lengths, backend=form)
-        assert counter.get_total_flops() == 2 * macs
+    lengths = torch.tensor([keys // 2])
+    forward, _ = counted(
+        lambda qkv: linear_attention(*qkv, key_lengths=lengths, backend="torch"), sizes
+    )
+    assert forward == 2 * macs
 
 
 @given(
