@@ -112,7 +112,7 @@ def is_number(given: object) -> TypeGuard[float]:
 
 
 def norm_lengths(
-    norm_length: Tensor | int | None,
+    norm_length: Tensor | float | None,
     q: Tensor,
     k: Tensor,
     query_lengths: Tensor | None,

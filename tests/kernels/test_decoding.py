@@ -100,6 +100,16 @@ def test_autocast_changes_no_step() -> None:
     assert torch.equal(inside, linear_attention_step(state, *last)[0])
 
 
+def test_a_state_may_be_a_plain_pair_as_reordered_beams_leave_it() -> None:
+    q, k, v, _ = draw((2, 1, 2, 2, 4, 4))
+    _, state = linear_attention_step(None, *(t[:, :, :1] for t in (q, k, v)))
+    order = torch.tensor([1, 0])
+    last = [t[order, :, 1:] for t in (q, k, v)]
+    out, _ = linear_attention_step(tuple(t[order] for t in state), *last)  # type: ignore[arg-type]
+    straight, _ = linear_attention_step(state, *(t[:, :, 1:] for t in (q, k, v)))
+    assert torch.equal(out[order], straight)
+
+
 def test_what_is_no_step_is_named() -> None:
     one, two = torch.zeros(2, 1, 1, 4), torch.zeros(2, 1, 2, 4)
     step = partial(cosformer_attention_step, None, one, one, one)
@@ -107,18 +117,26 @@ def test_what_is_no_step_is_named() -> None:
         linear_attention_step(None, two, two, two)
     with pytest.raises(ValueError, match="norm_length is None, expected a number"):
         step(position=0, norm_length=None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="norm_length is 0, expected at least 1"):
+    with pytest.raises(ValueError, match="norm_length is 0, expected a number of at least 1"):
         step(position=0, norm_length=0)
-    with pytest.raises(ValueError, match="norm_length is '4', expected a number or a tensor"):
+    with pytest.raises(
+        ValueError, match="norm_length is '4', expected a number of at least 1, or a"
+    ):
         step(position=0, norm_length="4")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="norm_length is inf, expected at least 1"):
-        step(position=0, norm_length=float("inf"))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="position is -1, expected at least 0"):
+    with pytest.raises(ValueError, match="norm_length is inf, expected a number of at least 1"):
+        step(position=0, norm_length=float("inf"))
+    with pytest.raises(ValueError, match="position is -1, expected a number of at least 0"):
         step(position=-1, norm_length=4)
-    with pytest.raises(ValueError, match=r"position is \[5, 5\], expected at most norm_length"):
+    with pytest.raises(ValueError, match=r"position is 5.0, expected at most norm_length, 4.0"):
         step(position=5, norm_length=4)
     with pytest.raises(ValueError, match=r"position has shape \(3,\), expected \(2,\)"):
         step(position=torch.tensor([1, 2, 3]), norm_length=4)
     _, state = linear_attention_step(None, one, one, one)
-    with pytest.raises(ValueError, match=r"state has shapes \(2, 1, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"state has sums of shape \(2, 1, 4, 4\), .* \(2, 1, 8, 4\)"
+    ):
         cosformer_attention_step(state, one, one, one, position=1, norm_length=4)
+    with pytest.raises(ValueError, match=r"state has sums of .*float64 .* expected .*float32"):
+        linear_attention_step(LinearState(*(t.double() for t in state)), one, one, one)
+    with pytest.raises(ValueError, match="state is a list, expected a LinearState or None"):
+        linear_attention_step([1, 2], one, one, one)  # type: ignore[arg-type]

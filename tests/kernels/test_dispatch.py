@@ -88,7 +88,7 @@ def test_an_export_holds_plain_operators_alone(name: str) -> None:
 
 
 def test_what_is_no_operator_is_named() -> None:
-    with pytest.raises(ValueError, match="function is relu, expected an operator of nas_kernels"):
+    with pytest.raises(ValueError, match="function is relu, expected linear_attention, "):
         explain(torch.relu, torch.zeros(1))
 
 
@@ -134,6 +134,7 @@ def test_window_attention_is_one_launch() -> None:
     assert len(found) == 1
 
 
+@pytest.mark.slow
 def test_the_first_call_of_a_process_is_counted() -> None:
     code = (
         "import torch\n"
@@ -155,18 +156,23 @@ def test_the_first_call_of_a_process_is_counted() -> None:
 
 
 def test_auto_never_raises_for_want_of_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas_kernels.dispatch._installed", lambda: False)
+    monkeypatch.setattr("nas_kernels.dispatch._TRITON", False)
     x = torch.zeros(1, 1, 2, 2)
-    assert choose("auto", x, x) == ("torch", "the tensors lie on cpu")
+    assert choose("auto", x, x, x) == ("torch", "the tensors lie on cpu")
     with pytest.raises(ValueError, match="backend is 'triton', but the tensors lie on cpu"):
         linear_attention(x, x, x, backend="triton")
 
 
-def test_the_face_loads_no_triton() -> None:
+def test_all_but_triton_works_without_triton() -> None:
     code = (
-        "import sys, torch, nas_kernels as n\n"
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.partition('.')[0] == 'triton': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "import torch, nas_kernels as n\n"
         "x = torch.zeros(1, 1, 2, 2)\n"
-        "n.cosformer_attention(x, x, x)\n"
+        "n.cosformer_attention(x, x, x), n.window_attention(x, x, x, window=1)\n"
         "sys.exit('nas_kernels.linear_attention.kernels' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

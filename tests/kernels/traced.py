@@ -18,6 +18,7 @@ import torch
 import triton
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.utils import common_constant_types
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -68,6 +69,8 @@ def stand_in() -> None:
     cuda.current_device = lambda: 0
     cuda._get_device_properties = lambda _: Properties()
     cuda.device = Here
+    # As the type of the real ones is.
+    common_constant_types.add(Properties)
     triton.runtime.driver.set_active(Driver())
 
 

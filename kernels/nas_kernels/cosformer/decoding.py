@@ -16,7 +16,7 @@ def cosformer_attention_step(
     v: Tensor,
     *,
     position: Tensor | int,
-    norm_length: Tensor | int,
+    norm_length: Tensor | float,
     eps: float = 1e-6,
 ) -> tuple[Tensor, LinearState]:
     """The next token's output of causal `cosformer_attention`, and the state with it.

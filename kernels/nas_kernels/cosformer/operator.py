@@ -18,7 +18,7 @@ def _planned(
     causal: bool = False,
     query_lengths: Tensor | None = None,
     key_lengths: Tensor | None = None,
-    norm_length: Tensor | int | None = None,
+    norm_length: Tensor | float | None = None,
     eps: float = 1e-6,
     backend: Backend = "auto",
 ) -> Plan:
@@ -43,7 +43,7 @@ def cosformer_attention(
     causal: bool = False,
     query_lengths: Tensor | None = None,
     key_lengths: Tensor | None = None,
-    norm_length: Tensor | int | None = None,
+    norm_length: Tensor | float | None = None,
     eps: float = 1e-6,
     backend: Backend = "auto",
 ) -> Tensor:

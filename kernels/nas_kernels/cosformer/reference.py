@@ -17,7 +17,7 @@ def cosformer_attention(
     causal: bool = False,
     query_lengths: Tensor | None = None,
     key_lengths: Tensor | None = None,
-    norm_length: Tensor | int | None = None,
+    norm_length: Tensor | float | None = None,
     eps: float = 1e-6,
 ) -> Tensor:
     """s_ij = relu(q_i) . relu(k_j) cos((pi/2)(i - j)/M) (Qin et al. 2022, arXiv:2202.08791).

@@ -7,13 +7,9 @@ from torch import Tensor
 
 from nas_kernels import tuning
 from nas_kernels.arguments import check_choice, check_eps, check_flag, check_inputs, placed
-from nas_kernels.dispatch import Backend, Plan, choose, explainable, installed
+from nas_kernels.dispatch import Backend, Plan, choose, explainable
 from nas_kernels.linear_attention import reference, torch_form
 from nas_kernels.linear_attention.reference import FEATURE_MAPS, FeatureMap
-
-if installed():
-    # At once: whoever counts FLOPs reads the formulas that are registered when it starts.
-    from nas_kernels.linear_attention import triton_form
 
 
 def _planned(
@@ -107,6 +103,9 @@ def plan(
             operator, "reference", why, definition, lambda: "the definition, query by query"
         )
     if chosen == "triton":
+        # On its first call: torch takes over a second to look into an operator's kernels.
+        from nas_kernels.linear_attention import triton_form
+
         # By place: an operator of torch is told nothing by name.
         run = partial(
             triton_form.linear_attention, q, k, v, placed(norm, q), placed(query_lengths, q),

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.library import triton_op
-from torch.utils.flop_counter import register_flop_formula
 from triton import cdiv
 
 from nas_kernels import tuning
+from nas_kernels.counting import register_flops
 from nas_kernels.launching import dot_dtype, launch, or_nothing
 from nas_kernels.linear_attention import kernels
 
@@ -253,7 +253,7 @@ def _differentiate(ctx: Any, g: Tensor, _: Tensor | None) -> tuple[Tensor | None
 forward.register_autograd(_differentiate, setup_context=_keep)
 
 
-@register_flop_formula(torch.ops.nas_kernels.linear_attention)
+@register_flops(torch.ops.nas_kernels.linear_attention)
 def _forward_flops(q: Any, k: Any, v: Any, norm: Any, *_: Any, **__: Any) -> int:
     """2 MAC: keys build the state, queries read it and its normaliser, as the torch form does."""
     batch, heads, queries, width = q
@@ -262,7 +262,7 @@ def _forward_flops(q: Any, k: Any, v: Any, norm: Any, *_: Any, **__: Any) -> int
     return int(2 * batch * heads * features * (keys * columns + queries * (columns + 1)))
 
 
-@register_flop_formula(torch.ops.nas_kernels.linear_attention_backward)
+@register_flops(torch.ops.nas_kernels.linear_attention_backward)
 def _backward_flops(*shapes: Any, **_: Any) -> int:
     """Each product of the forward pass has two in the backward pass."""
     q, k, v, _, _, norm = shapes[1:7]

@@ -6,12 +6,8 @@ import torch
 from torch import Tensor
 
 from nas_kernels.arguments import check_flag, check_inputs, placed
-from nas_kernels.dispatch import Backend, Plan, choose, explainable, installed
+from nas_kernels.dispatch import Backend, Plan, choose, explainable
 from nas_kernels.window_attention import reference, torch_form
-
-if installed():
-    # At once: whoever counts FLOPs reads the formulas that are registered when it starts.
-    from nas_kernels.window_attention import triton_form
 
 NAME = "window_attention"
 
@@ -36,6 +32,9 @@ def _planned(
         window = min(window, max(q.shape[2], k.shape[2]))
     chosen, why = choose(backend, q, k, v)
     if chosen == "triton":
+        # On its first call: torch takes over a second to look into an operator's kernels.
+        from nas_kernels.window_attention import triton_form
+
         run = partial(triton_form.window_attention, q, k, v, placed(key_lengths, q), window, causal)
         return Plan(NAME, "triton", why, run, lambda: "online softmax over the blocks in reach")
     form = reference.window_attention if chosen == "reference" else torch_form.window_attention

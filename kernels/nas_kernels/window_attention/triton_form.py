@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.library import triton_op
-from torch.utils.flop_counter import register_flop_formula
 from triton import cdiv
 
 from nas_kernels import tuning
+from nas_kernels.counting import register_flops
 from nas_kernels.launching import dot_dtype, launch, or_nothing
 from nas_kernels.window_attention import kernels
 
@@ -106,7 +106,7 @@ def _differentiate(ctx: Any, g: Tensor, _: Tensor | None) -> tuple[Tensor | None
 forward.register_autograd(_differentiate, setup_context=_keep)
 
 
-@register_flop_formula(torch.ops.nas_kernels.window_attention)
+@register_flops(torch.ops.nas_kernels.window_attention)
 def _forward_flops(*shapes: Any, **_: Any) -> int:
     """2 MAC of scores and weighted sum over the keys that each query sees, none of them padding."""
     q, k, v, _, window, causal = shapes[:6]
@@ -117,7 +117,7 @@ def _forward_flops(*shapes: Any, **_: Any) -> int:
     return 2 * int(batch * heads * seen * (width + columns))
 
 
-@register_flop_formula(torch.ops.nas_kernels.window_attention_backward)
+@register_flops(torch.ops.nas_kernels.window_attention_backward)
 def _backward_flops(*shapes: Any, **_: Any) -> int:
     """Each of the two products has two in the backward pass; computing scores again is not work."""
     q, k, v, _, _, lengths, window, causal = shapes[1:9]
