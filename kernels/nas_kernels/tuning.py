@@ -29,8 +29,9 @@ CHUNKS = {
 }
 """By operands and causality, and the wider of K and V: tokens, width of a tile's part, warps.
 
-Chosen from benchmarks/kernel_resources.py: the largest that spills no register, or the fewest, in
-the shared memory of the smallest GPU that is supported (99 KiB a program, capability 8.6).
+Chosen from benchmarks/kernel_resources.py: the largest that need no local memory, or the least, in
+the shared memory of the smallest GPU that is supported (99 KiB a program, capability 8.6). One
+table for all devices, until times tell them apart.
 """
 
 
@@ -62,7 +63,7 @@ def square(width: int, columns: int, operands: torch.dtype) -> Blocks:
     keys, values = padded(width), padded(columns)
     widest = max(keys, values)
     # Operands that are twice as wide leave room for half as many tokens.
-    room = 8192 if operands == torch.bfloat16 else 4096
+    room = 4096 if operands == torch.float32 else 8192
     return Blocks(
         tokens=min(64, room // widest),
         keys=keys,
