@@ -110,3 +110,26 @@ def test_an_export_serves_every_length(name: str, causal: bool, strict: bool) ->
         lengths = torch.full((batch,), min(t, s))
         got, want = program.module()(*inputs, lengths), Attention()(*inputs, lengths)
         assert torch.allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_step_serves_every_position_and_batch(strict: bool) -> None:
+    class Step(torch.nn.Module):
+        def forward(
+            self, state: LinearState, q: Tensor, k: Tensor, v: Tensor, position: Tensor
+        ) -> tuple[Tensor, LinearState]:
+            return cosformer_attention_step(state, q, k, v, position=position, norm_length=20)
+
+    def drawn(batch: int) -> tuple[Any, ...]:
+        state = LinearState(torch.rand(batch, 1, 16, 8), torch.rand(batch, 1, 16))
+        return (state, *(torch.randn(batch, 1, 1, 8) for _ in range(3)), torch.full((batch,), 3))
+
+    rows: Any = {0: torch.export.Dim("rows", min=1, max=4096)}
+    program = torch.export.export(
+        Step(), drawn(2), strict=strict, dynamic_shapes=[LinearState(rows, rows), *[rows] * 4]
+    )
+    for batch in (1, 5):
+        given = drawn(batch)
+        (got, state), (want, right) = program.module()(*given), Step()(*given)
+        assert torch.allclose(got, want, atol=1e-6)
+        assert all(torch.allclose(a, b) for a, b in zip(state, right, strict=True))
