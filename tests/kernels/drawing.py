@@ -48,9 +48,9 @@ def every_size() -> Iterator[Sizes]:
         for turn, width in enumerate(WIDTHS):
             other = LENGTHS[(place + turn) % len(LENGTHS)]
             # The definition's loop over time is slow where it is long.
-            rows = 2 if tokens < 1000 else 1
+            rows, heads = (2, 3) if tokens < 197 else (1, 1)
             yield rows, rows, tokens, tokens, width, width
-            yield 1, 3, tokens, other, width, WIDTHS[(turn + 1) % len(WIDTHS)]
+            yield 1, heads, tokens, other, width, WIDTHS[(turn + 1) % len(WIDTHS)]
 
 
 def named(sizes: Sizes) -> str:
