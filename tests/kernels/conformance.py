@@ -167,10 +167,10 @@ class KernelConformance:
     @pytest.mark.parametrize("sizes", list(every_size()), ids=named)
     def test_every_size_in_the_torch_form(self, sizes: Sizes) -> None:
         for seed, options in enumerate(type(self).options):
-            self.compare(sizes, "torch", torch.float32, seed, **options)
-            self.compare(
-                sizes, "torch", torch.float32, seed, **options, **self.lengths(sizes, seed)
-            )
+            variants: list[Options] = [{}, self.lengths(sizes, seed)]
+            # The definition's loop over a thousand queries: one of the two, in turn.
+            for given in variants if max(sizes[2:4]) < 1000 else variants[seed % 2 :][:1]:
+                self.compare(sizes, "torch", torch.float32, seed, **options, **given)
 
     @pytest.mark.parametrize("empty", [(0, 2), (2, 0)], ids=["no-rows", "no-heads"])
     def test_an_empty_batch_is_an_empty_result(self, empty: tuple[int, int]) -> None:
