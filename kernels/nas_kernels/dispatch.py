@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, ParamSpec, TypeVar, get_args
+from functools import wraps
+from typing import Any, Literal, ParamSpec, get_args
 
 import torch
 from torch import Tensor
@@ -22,7 +24,6 @@ WIDEST = 256
 LEAST_CAPABILITY = (8, 0)
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,19 @@ class Plan:
         return f"{self.backend}: {self.form()} ({self.why})"
 
 
-def explainable(plan: Callable[P, Plan]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Notes how calls of an operator are planned, for `explain`."""
+def planned(plan: Callable[P, Plan]) -> Callable[P, Tensor]:
+    """The operator that makes the calls which the function plans, under its name and signature."""
 
-    def noted(operator: Callable[P, R]) -> Callable[P, R]:
-        operator.plan = plan  # type: ignore[attr-defined]
-        return operator
+    @wraps(plan)
+    def operator(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        return plan(*args, **kwargs)()
 
-    return noted
+    told: Any = operator
+    told.plan = plan
+    # Names and defaults are those of the plan, the result is not.
+    told.__signature__ = inspect.signature(plan).replace(return_annotation=Tensor)
+    told.__annotations__ = plan.__annotations__ | {"return": Tensor}
+    return operator
 
 
 def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:

@@ -1,11 +1,12 @@
 """Which form runs, who says so, and does the compiler see through it?"""
 
+import inspect
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -90,6 +91,17 @@ def test_an_export_holds_plain_operators_alone(name: str) -> None:
 def test_what_is_no_operator_is_named() -> None:
     with pytest.raises(ValueError, match="function is relu, expected linear_attention, "):
         explain(torch.relu, torch.zeros(1))
+
+
+def test_an_operator_has_one_signature_and_its_own_name() -> None:
+    told = inspect.signature(window_attention)
+    assert list(told.parameters) == ["q", "k", "v", "window", "causal", "key_lengths", "backend"]
+    assert told.return_annotation is get_type_hints(window_attention)["return"] is Tensor
+    x = torch.zeros(1, 1, 2, 2)
+    calls: list[Callable[..., Any]] = [window_attention, partial(explain, window_attention)]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"^window_attention\(\) missing 1 .* 'window'$"):
+            call(x, x, x)
 
 
 def test_explain_raises_what_the_call_would() -> None:

@@ -6,35 +6,11 @@ from torch import Tensor
 
 from nas_kernels.arguments import check_inputs, norm_lengths
 from nas_kernels.cosformer import reference
-from nas_kernels.dispatch import Backend, Plan, explainable
+from nas_kernels.dispatch import Backend, Plan, planned
 from nas_kernels.linear_attention import operator as linear
 
 
-def _planned(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    causal: bool = False,
-    query_lengths: Tensor | None = None,
-    key_lengths: Tensor | None = None,
-    norm_length: Tensor | float | None = None,
-    eps: float = 1e-6,
-    backend: Backend = "auto",
-) -> Plan:
-    check_inputs(q, k, v, query_lengths=query_lengths, key_lengths=key_lengths)
-    norm = norm_lengths(norm_length, q, k, query_lengths, key_lengths)
-    definition = partial(
-        reference.cosformer_attention, q, k, v, causal=causal, query_lengths=query_lengths,
-        key_lengths=key_lengths, norm_length=norm_length, eps=eps,
-    )  # fmt: skip
-    return linear.plan(
-        "cosformer_attention", q, k, v, definition, feature_map="relu", norm=norm, causal=causal,
-        query_lengths=query_lengths, key_lengths=key_lengths, eps=eps, backend=backend,
-    )  # fmt: skip
-
-
-@explainable(_planned)
+@planned
 def cosformer_attention(
     q: Tensor,
     k: Tensor,
@@ -46,7 +22,7 @@ def cosformer_attention(
     norm_length: Tensor | float | None = None,
     eps: float = 1e-6,
     backend: Backend = "auto",
-) -> Tensor:
+) -> Plan:
     """cosFormer attention (Qin et al. 2022, arXiv:2202.08791).
 
     o_i = sum_j s_ij v_j / max(sum_j s_ij, eps), s_ij = relu(q_i) . relu(k_j) cos((pi/2)(i - j)/M),
@@ -78,7 +54,13 @@ def cosformer_attention(
         ValueError: naming an argument, what was given and what is allowed; norm_length below the
             longest distance of two tokens among them.
     """
-    return _planned(
-        q, k, v, causal=causal, query_lengths=query_lengths, key_lengths=key_lengths,
-        norm_length=norm_length, eps=eps, backend=backend,
-    )()  # fmt: skip
+    check_inputs(q, k, v, query_lengths=query_lengths, key_lengths=key_lengths)
+    norm = norm_lengths(norm_length, q, k, query_lengths, key_lengths)
+    definition = partial(
+        reference.cosformer_attention, q, k, v, causal=causal, query_lengths=query_lengths,
+        key_lengths=key_lengths, norm_length=norm_length, eps=eps,
+    )  # fmt: skip
+    return linear.plan(
+        "cosformer_attention", q, k, v, definition, feature_map="relu", norm=norm, causal=causal,
+        query_lengths=query_lengths, key_lengths=key_lengths, eps=eps, backend=backend,
+    )  # fmt: skip

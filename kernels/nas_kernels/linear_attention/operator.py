@@ -7,35 +7,12 @@ from torch import Tensor
 
 from nas_kernels import tuning
 from nas_kernels.arguments import check_choice, check_eps, check_flag, check_inputs, placed
-from nas_kernels.dispatch import Backend, Plan, choose, explainable
+from nas_kernels.dispatch import Backend, Plan, choose, planned
 from nas_kernels.linear_attention import reference, torch_form
 from nas_kernels.linear_attention.reference import FEATURE_MAPS, FeatureMap
 
 
-def _planned(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    feature_map: FeatureMap = "relu",
-    causal: bool = False,
-    key_lengths: Tensor | None = None,
-    eps: float = 1e-6,
-    backend: Backend = "auto",
-) -> Plan:
-    check_inputs(q, k, v, key_lengths=key_lengths)
-    check_choice("feature_map", feature_map, FEATURE_MAPS)
-    definition = partial(
-        reference.linear_attention, q, k, v,
-        feature_map=feature_map, causal=causal, key_lengths=key_lengths, eps=eps,
-    )  # fmt: skip
-    return plan(
-        "linear_attention", q, k, v, definition, feature_map=feature_map, norm=None, causal=causal,
-        query_lengths=None, key_lengths=key_lengths, eps=eps, backend=backend,
-    )  # fmt: skip
-
-
-@explainable(_planned)
+@planned
 def linear_attention(
     q: Tensor,
     k: Tensor,
@@ -46,7 +23,7 @@ def linear_attention(
     key_lengths: Tensor | None = None,
     eps: float = 1e-6,
     backend: Backend = "auto",
-) -> Tensor:
+) -> Plan:
     """Linear attention (Katharopoulos et al. 2020, arXiv:2006.16236).
 
     o_i = sum_j s_ij v_j / max(sum_j s_ij, eps), s_ij = phi(q_i) . phi(k_j), j over the true keys,
@@ -73,10 +50,16 @@ def linear_attention(
     Raises:
         ValueError: naming an argument, what was given and what is allowed.
     """
-    return _planned(
-        q, k, v, feature_map=feature_map, causal=causal, key_lengths=key_lengths, eps=eps,
-        backend=backend,
-    )()  # fmt: skip
+    check_inputs(q, k, v, key_lengths=key_lengths)
+    check_choice("feature_map", feature_map, FEATURE_MAPS)
+    definition = partial(
+        reference.linear_attention, q, k, v,
+        feature_map=feature_map, causal=causal, key_lengths=key_lengths, eps=eps,
+    )  # fmt: skip
+    return plan(
+        "linear_attention", q, k, v, definition, feature_map=feature_map, norm=None, causal=causal,
+        query_lengths=None, key_lengths=key_lengths, eps=eps, backend=backend,
+    )  # fmt: skip
 
 
 def plan(
