@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from nas.model.supernet import Supernet
 from nas.space.loader import load_space
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
 from nas_kernels import cosformer_attention, explain, linear_attention, window_attention
 from nas_kernels.dispatch import choose
 from nas_kernels.launching import noted
@@ -44,7 +44,7 @@ def test_the_profiler_sees_what_runs(name: str, backend: str) -> None:
 
 def test_the_supernet_uses_these_operators() -> None:
     space = load_space("digits_tiny")
-    shape = TaskShape(8, 1, 10)
+    shape = ImageShape(8, 1, 10)
     supernet = Supernet(space, shape)
     images = torch.randn(2, 1, 8, 8)
     for attention in space.all_attentions:

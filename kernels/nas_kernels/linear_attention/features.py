@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 
-def turned(x: Tensor, norm: Tensor) -> Tensor:
+def turned(x: Tensor, norm: Tensor, at: Tensor | None = None) -> Tensor:
     """(B, H, N, 2 K) of phi(x) (B, H, N, K): [x cos a ; x sin a], token i's angle a = pi i / (2 M).
 
-    norm is M of each row, (B,) or (1,). cos(a - b) = cos a cos b + sin a sin b: each half of the
-    features is one term.
+    norm is M of each row, (B,) or (1,); at, (B, N) or what is broadcast to it, is where the tokens
+    stand, None means 0 to N - 1. cos(a - b) = cos a cos b + sin a sin b: each half of the features
+    is one term.
     """
-    at = torch.arange(x.shape[2], device=x.device, dtype=x.dtype)
+    if at is None:
+        at = torch.arange(x.shape[2], device=x.device, dtype=x.dtype)
     table = turns(at, norm[:, None].to(x.dtype))[:, None].repeat_interleave(x.shape[3], dim=-1)
     return torch.cat([x, x], dim=-1) * table
 

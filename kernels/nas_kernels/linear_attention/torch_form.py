@@ -56,6 +56,10 @@ def _causal(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     tokens = queries.shape[2]
     # A key that is missing has no features; one behind the last query is seen by none.
     values = torch.cat([values, values.new_ones(()).expand(*values.shape[:3], 1)], dim=-1)
+    # In a traced graph the number of tokens is open.
+    if not torch.compiler.is_compiling() and max(tokens, keys.shape[2]) <= CHUNK:
+        # One chunk, of a sentence say, has none before it, and as many scores as tokens.
+        return (queries @ keys.transpose(-1, -2)).tril() @ values
     number = blocks.count(tokens, CHUNK)
     q, k, v = (blocks.blocks(each, number, CHUNK) for each in (queries, keys, values))
     states = (k.transpose(-1, -2) @ v).cumsum(dim=2)
