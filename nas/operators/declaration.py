@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from nas.errors import SpecError
@@ -12,9 +12,13 @@ from nas.registry import nearest
 
 Site = Literal["encoder_self", "decoder_self", "cross"]
 Sizes = Mapping[str, int]
-"""Named axes with their lengths: tokens, keys, width, heads, head_width, ffn_width, ..."""
+"""Named axes with their lengths: tokens, keys, width, heads, head_width, ffn_width, ...
 
-Init = Literal["linear", "zeros", "ones", "normal"]
+Where attention stands there are besides `side` and `leading` of the grid, both 0 for a sequence,
+and `causal`, 1 where a token sees none behind it and what it does not see is not computed, else 0.
+"""
+
+Init = Literal["linear", "zeros", "ones", "normal", "embedding"]
 Role = Literal["qk", "vo", "own"]
 
 
@@ -87,6 +91,13 @@ class Grid:
     leading: int = 0
 
 
+State = tuple[Any, ...]
+"""What attention remembers of its keys and values: tensors, each with the batch first.
+
+So `index_select` over the first axis of each reorders, drops or repeats the rows of a batch.
+"""
+
+
 # Tensors have no single truth value, so contexts are not compared.
 @dataclass(frozen=True, eq=False)
 class AttentionContext:
@@ -94,9 +105,11 @@ class AttentionContext:
 
     `key_lengths` (B,): the true number of keys of each image or sentence, 0 to S, in an integer
     tensor; the keys behind them are padding, which may hold anything and changes no output. None
-    means that all keys are true. `norm_length`: the length M in tokens by which a type normalises
-    positions, one number or a tensor (B,), where it is not the true number of tokens: at a decoder
-    it is known before the first step and the same in training (cosFormer).
+    means that all keys are true. `query_lengths` (B,), at cross: that of queries likewise, whose
+    padding may come out as anything; where queries and keys are the same tokens, key_lengths are
+    theirs. `norm_length`: the length M in tokens by which a type normalises positions, one number
+    or a tensor (B,), where it is not the true number of tokens: at a decoder it is known before the
+    first step and the same in training (cosFormer), and at cross it covers both sides.
     """
 
     site: Site
@@ -104,6 +117,12 @@ class AttentionContext:
     """None for sequences."""
     key_lengths: Any = None
     norm_length: Any = None
+    query_lengths: Any = None
+    copies: int = 1
+    """At cross: key j * copies + c is copy c of source token j; key_lengths count keys."""
+    position: Any = None
+    """Set where remembered keys are recalled: all queries stand at this token, see all keys, whose
+    padding is zero. None means tokens 0 to N - 1, at decoder_self the last N of the keys."""
 
 
 class Attention(Protocol):
@@ -111,6 +130,10 @@ class Attention(Protocol):
 
     Costs are of the core alone (scores and weighted sum, all heads of one layer, one image or
     sentence); the Q, K, V and O projections are the network's and cost the same for every type.
+
+    A type subclasses this one, which decodes by `attend` over a cache of keys and values. A type
+    whose state is another overrides `remember` and `recall`; where a class overrides `attend`
+    without them, it decodes by the cache again, for its base's state knows nothing of its `attend`.
     """
 
     name: str
@@ -119,12 +142,21 @@ class Attention(Protocol):
     efficient: bool
     """Whether the core is linear in the number of tokens."""
 
-    def parameters(self, options: Options) -> Mapping[str, Parameter]:
-        """The type's own parameters, beyond Q, K, V and O."""
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "attend" in vars(cls) and not {"remember", "recall"} & vars(cls).keys():
+            cls.remember = Attention.remember  # type: ignore[method-assign]
+            cls.recall = Attention.recall  # type: ignore[method-assign]
+
+    def parameters(self, options: Options, sizes: Sizes) -> Mapping[str, Parameter]:
+        """The type's own parameters, beyond Q, K, V and O; sizes as for `core_macs`."""
         ...
 
     def core_macs(self, sizes: Sizes, options: Options) -> int:
-        """Multiply-accumulates of the core; sizes has tokens, keys, heads, head_width, side."""
+        """Multiply-accumulates of the core.
+
+        Sizes has tokens, keys, heads, head_width, side, leading and causal.
+        """
         ...
 
     def core_activations(self, sizes: Sizes, options: Options) -> int:
@@ -140,9 +172,62 @@ class Attention(Protocol):
     ) -> Any:
         """q (B, H, N, K), k and v (B, H, S, K) -> (B, H, N, K), at one of the declared sites.
 
-        Honours all of the context: what the type cannot is refused (`SpecError`, `ValueError`).
+        At decoder_self a token sees those up to itself, N being at most S. Honours all of the
+        context: what the type cannot is refused (`SpecError`, `ValueError`).
         """
         ...
+
+    def remember(
+        self,
+        state: State | None,
+        k: Any,
+        v: Any,
+        own: Own,
+        options: Options,
+        context: AttentionContext,
+        position: Any,
+    ) -> State:
+        """The state with keys and values (B, H, S, K) that stand at `position` and on.
+
+        state is None before the first. At decoder_self tokens come one by one, or several at once,
+        all true; at cross all keys come once. `position` is an int or a tensor (B,).
+        """
+        import torch
+
+        if context.key_lengths is not None:
+            refuse_padding(context)
+            from nas_kernels.arguments import blanked, check_inputs
+
+            check_inputs(k, k, v, key_lengths=context.key_lengths)
+            k, v, _ = blanked(k, v, context.key_lengths)
+        if state is None:
+            return k, v
+        return torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)
+
+    def recall(
+        self,
+        state: State,
+        q: Any,
+        own: Own,
+        options: Options,
+        context: AttentionContext,
+        position: Any,
+    ) -> Any:
+        """q (B, H, N, K) -> (B, H, N, K): N queries, all at `position`, over all remembered keys.
+
+        At cross N may be the beams of one sentence: its state is not repeated for them.
+        """
+        k, v = state
+        return self.attend(q, k, v, own, options, replace(context, position=position))
+
+
+def refuse_padding(context: AttentionContext) -> None:
+    """Raises `SpecError` where padded tokens are to be remembered between true ones."""
+    if context.site == "decoder_self":
+        raise SpecError(
+            "key_lengths are given where tokens are remembered at decoder_self; all of them are "
+            "true there: None is allowed"
+        )
 
 
 class Ffn(Protocol):

@@ -29,7 +29,7 @@ from nas.operators.declaration import (
     Site,
 )
 from nas.registry import Registry
-from nas.space.dimension import ATTENTION_SELF, FFN, Operator
+from nas.space.dimension import ATTENTIONS, FFN, Operator
 
 HEADS, HEAD_WIDTH = 3, 4
 # Declared activations may be off by a running maximum a row, or a normaliser.
@@ -53,6 +53,7 @@ def sizes_of(grid: Grid, heads: int = HEADS, head_width: int = HEAD_WIDTH) -> di
         "keys": tokens,
         "side": grid.rows,
         "leading": grid.leading,
+        "causal": 0,
         "heads": heads,
         "head_width": head_width,
         "width": 8,
@@ -153,7 +154,7 @@ class AttentionConformance(DeclarationConformance):
     """An attention type computes what it declares, head by head, on any grid, padded or not."""
 
     registry = catalog.ATTENTIONS
-    dimension = ATTENTION_SELF
+    dimension = ATTENTIONS["encoder_self"]
     grids: tuple[Grid, ...] = (Grid(1, 1), Grid(3, 3), Grid(4, 4, 1))
 
     @property
@@ -161,6 +162,10 @@ class AttentionConformance(DeclarationConformance):
         """The declaration."""
         found: Attention = self.declaration
         return found
+
+    def parameters(self, options: Options) -> Mapping[str, Parameter]:
+        """The declared parameters under these options, on a grid."""
+        return self.attention.parameters(options, sizes_of(Grid(3, 3)))
 
     def run(
         self,

@@ -1,11 +1,14 @@
-"""Softmax attention with 2-D relative positions of keys and values (Shaw et al., 2018)."""
+"""Softmax attention with relative positions of keys and values (Shaw et al., 2018)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from nas.errors import SpecError
+from nas.operators.attention import offsets
+from nas.operators.attention.pairs import is_causal, later, pair_macs, without_padding
 from nas.operators.declaration import (
+    Attention,
     AttentionContext,
     Grid,
     Option,
@@ -17,37 +20,48 @@ from nas.operators.declaration import (
 )
 
 
-class SoftmaxRelpos:
-    """Scores q_i . (k_j + a_ij) / sqrt(d), values v_j + b_ij, for tokens on a grid.
+class SoftmaxRelpos(Attention):
+    """Scores q_i . (k_j + a_ij) / sqrt(d), values v_j + b_ij, for tokens on a grid or in a row.
 
-    a_ij = row_key[clip(r_j - r_i)] + column_key[clip(c_j - c_i)], b_ij alike from the value tables;
-    tables are shared by the heads and sliced by head width, entry 0 serves pairs with a class token
-    (Chen et al., AutoFormer, ICCV 2021). Offsets differ only between grid lines, so each table is
-    applied once a line (N x side x d) instead of once a pair (N x N x d).
+    On a grid a_ij = row_key[clip(r_j - r_i)] + column_key[clip(c_j - c_i)], b_ij alike from the
+    value tables; entry 0 serves pairs with a class token (Chen et al., AutoFormer, ICCV 2021). In a
+    sequence a_ij = offset_key[clip(j - i)], without entries for what no token sees. Tables are
+    shared by the heads and sliced by head width. Offsets differ only between grid lines, and in a
+    sequence up to max_distance, so each table is applied once a line or offset, not once a pair.
     """
 
     name = "softmax_relpos"
-    sites: frozenset[Site] = frozenset({"encoder_self"})
+    sites: frozenset[Site] = frozenset({"encoder_self", "decoder_self"})
     efficient = False
     options = {  # noqa: RUF012
         "max_distance": Option(14, minimum=1, description="offsets beyond it are clipped")
     }
 
-    def parameters(self, options: Options) -> dict[str, Parameter]:
-        entries = 2 * int(options["max_distance"]) + 2
-        names = ("row_key", "column_key", "row_value", "column_value")
+    def parameters(self, options: Options, sizes: Sizes) -> dict[str, Parameter]:
+        limit = int(options["max_distance"])
+        if not sizes["side"]:
+            entries = limit + 1 if sizes["causal"] else 2 * limit + 1
+            names: tuple[str, ...] = ("offset_key", "offset_value")
+        else:
+            entries = 2 * limit + 2
+            names = ("row_key", "column_key", "row_value", "column_value")
         return {name: Parameter((entries, "head_width"), init="normal") for name in names}
 
     def core_macs(self, sizes: Sizes, options: Options) -> int:
         tokens, leading, side = sizes["tokens"], sizes["leading"], sizes["side"]
-        pairs = 2 * tokens * sizes["keys"]
-        lines = 4 * (tokens - leading) * side
-        class_pairs = 2 * tokens if leading else 0
-        return (pairs + lines + class_pairs) * sizes["heads"] * sizes["head_width"]
+        if side:
+            lines = 4 * (tokens - leading) * side
+            apart = lines + (2 * tokens if leading else 0)
+        else:
+            apart = 2 * tokens * _rows(sizes, options)
+        return (pair_macs(sizes) + apart) * sizes["heads"] * sizes["head_width"]
 
     def core_activations(self, sizes: Sizes, options: Options) -> int:
         tokens = sizes["tokens"]
         scores = tokens * sizes["keys"]
+        if not sizes["side"]:
+            # Scores and weights, and these in rows of offsets, which are twice as long, twice.
+            return 6 * scores * sizes["heads"]
         # Scores, their offsets by lines and by pairs, and a copy of these or the sum of both.
         adding = 3 * scores + 2 * tokens * sizes["side"]
         # Later scores and weights, and the terms of the output, which are summed in pairs.
@@ -59,28 +73,41 @@ class SoftmaxRelpos:
     ) -> Any:
         import torch
 
-        grid = context.grid
-        if grid is None:
+        grid, limit = context.grid, int(options["max_distance"])
+        if grid is not None and context.site != "encoder_self":
             raise SpecError(
-                f"attention {self.name!r} needs tokens on a grid; a sequence is given at "
-                f"{context.site}"
+                f"attention {self.name!r} is given a grid at {context.site}; a sequence is allowed"
             )
-        limit, unseen = int(options["max_distance"]), None
-        if context.key_lengths is not None:
-            from nas_kernels.arguments import blanked, check_inputs
-
-            check_inputs(q, k, v, key_lengths=context.key_lengths)
-            k, v, unseen = blanked(k, v, context.key_lengths)
+        k, v, unseen = without_padding(q, k, v, context)
+        if is_causal(q, k, context):
+            unseen = later(q, k) if unseen is None else unseen | later(q, k)
+        if context.position is not None:
+            # Each query alone is the last token.
+            q, k, v = q[:, :, :, None], k[:, :, None], v[:, :, None]
         q = q * q.shape[-1] ** -0.5
         scores = q @ k.transpose(-2, -1)
-        scores = scores + _key_scores(q, own, grid, limit)
+        if grid is None:
+            scores = scores + offsets.key_scores(q, own["offset_key"], limit, k.shape[-2])
+        else:
+            scores = scores + _key_scores(q, own, grid, limit)
         if unseen is not None:
             # The least number and not -inf: a row without any key has weights of zero, not of NaN.
             scores = scores.masked_fill(unseen, torch.finfo(scores.dtype).min)
         weights: Any = torch.softmax(scores, dim=-1)
         if unseen is not None:
             weights = weights.masked_fill(unseen, 0)
-        return weights @ v + _weighted_offsets(weights, own, grid, limit)
+        if grid is None:
+            moved = offsets.weighted_values(weights, own["offset_value"], limit)
+        else:
+            moved = _weighted_offsets(weights, own, grid, limit)
+        found = weights @ v + moved
+        return found if context.position is None else found[:, :, :, 0]
+
+
+def _rows(sizes: Sizes, options: Options) -> int:
+    """How many offsets the tokens of a sequence stand apart, clipped."""
+    reach = min(int(options["max_distance"]), sizes["keys"] - 1)
+    return reach + 1 if sizes["causal"] else 2 * reach + 1
 
 
 def _between(lines: int, table: Any, limit: int) -> Any:
