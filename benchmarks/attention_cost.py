@@ -22,13 +22,13 @@ from benchmarks.measuring.report import machine, parser, print_table, write
 from nas import catalog
 from nas.model import layers
 from nas.operators.declaration import AttentionContext, Choice, Grid
-from nas.space.architecture import Layer
-from nas.space.blueprint import Ends, layer_parts
 from nas.space.dimension import resolve
+from nas.space.layer import EncoderLayer
+from nas.space.part import Ends, layer_parts
 
 SIDE, WIDTH, HEADS, FFN_WIDTH = 16, 96, 6, 192
 HEAD_WIDTHS = (8, 16)
-COMMON = Ends(WIDTH, SIDE**2, SIDE, 0, "layernorm")
+COMMON = Ends(WIDTH, SIDE**2, "layernorm", SIDE)
 CONTEXT = AttentionContext("encoder_self", Grid(SIDE, SIDE))
 Once = Callable[[int], None]
 
@@ -36,7 +36,7 @@ Once = Callable[[int], None]
 class OneLayer(nn.Module):
     """The tensors of one pre-norm layer and its forward, by the network's own functions."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: EncoderLayer) -> None:
         super().__init__()
         self.layer = layer
         self.parts = nn.ModuleDict(
@@ -55,15 +55,15 @@ class OneLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
         hidden = layers.normalize(x, COMMON.norm, self.own("attention_norm"))
-        x = x + layers.attend(hidden, self.layer, self.own("attention"), CONTEXT)
+        x = x + layers.attend(hidden, self.layer.attention, self.own("attention"), CONTEXT)
         hidden = layers.normalize(x, COMMON.norm, self.own("ffn_norm"))
-        return x + layers.feed_forward(hidden, self.layer, "gelu", self.own("ffn"))
+        return x + layers.feed_forward(hidden, self.layer.ffn, "gelu", self.own("ffn"))
 
 
 class Core(nn.Module):
     """The type's core alone, on q, k and v as a layer hands them over: views of one product."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: EncoderLayer) -> None:
         super().__init__()
         self.attention, self.options = resolve(layer.attention, catalog.ATTENTIONS)
         self.layer = OneLayer(layer)
@@ -95,7 +95,7 @@ def both_ways(module: nn.Module, given: Tensor) -> Once:
 def run(choice: Choice, head_width: int, batch: int, device: str) -> dict[str, Once]:
     """The core and the layer of one type, on inputs that are the same for every type."""
     torch.manual_seed(0)
-    layer = Layer(choice, HEADS, head_width, FFN_WIDTH)
+    layer = EncoderLayer(choice, HEADS, head_width, FFN_WIDTH)
     stream = torch.randn(batch, SIDE**2, WIDTH, device=device)
     product = torch.randn(batch, SIDE**2, 3, HEADS, head_width, device=device)
     return {

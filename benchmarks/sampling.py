@@ -16,10 +16,10 @@ from nas.cost.cost import exact_costs
 from nas.space.architecture import Architecture
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
 
 BAR_SECONDS, BAR_COUNT = 20.0, 100_000
-SHAPE = TaskShape(side=224, channels=3, classes=10)
+SHAPE = ImageShape(side=224, channels=3, classes=10)
 Result = TypeVar("Result")
 
 

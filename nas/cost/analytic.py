@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from nas.cost.cost import Candidate, Figure
+from nas.errors import SpecError
+from nas.operators.declaration import Site
 from nas.search.objective import Metric
-from nas.space.architecture import Architecture, Layer
-from nas.space.blueprint import GROUPS, Ends, Part, ends, layer_parts, outer_parts
-from nas.space.search_space import End, SearchSpace
-from nas.space.task_shape import TaskShape
+from nas.space.architecture import Architecture, Stack
+from nas.space.blueprint import blueprint, ends, outer_parts
+from nas.space.gene import Choices, End, all_layers
+from nas.space.layer import Layer
+from nas.space.part import GROUPS, Ends, Part, layer_parts
+from nas.space.search_space import SearchSpace
+from nas.space.task_shape import TaskShape, TextShape
 
 BYTES_PER_ELEMENT = 4
 
@@ -32,14 +36,14 @@ class Costs:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations for one image, 2 a MAC."""
+        """Floating-point operations for one example, 2 a MAC."""
         return 2 * sum(self.macs)
 
     @property
     def activation_bytes(self) -> int:
-        """Peak bytes for one image in float32 at inference: the largest part's working set.
+        """Peak bytes for one example in float32 at inference: the largest part's working set.
 
-        Beside the weights, copies of them and the image; what a kernel allocates within one
+        Beside the weights, copies of them and the example; what a kernel allocates within one
         operation is not in it. Within a quarter of what the network's tensors take, as tested.
         """
         return BYTES_PER_ELEMENT * self.activations
@@ -63,21 +67,22 @@ def _layer_costs(layer: Layer, common: Ends) -> Costs:
 
 
 @lru_cache(maxsize=4096)
-def _outer_costs(architecture: Architecture, shape: TaskShape) -> tuple[Costs, Ends]:
-    return _sum(outer_parts(architecture, shape)), ends(architecture, shape)
+def _outer_costs(bare: Architecture, shape: TaskShape) -> Costs:
+    return _sum(outer_parts(bare, shape))
 
 
 # All analytic costs of one architecture are asked for in a row.
 @lru_cache(maxsize=1)
 def costs(architecture: Architecture, shape: TaskShape) -> Costs:
     """Exact costs of an architecture on a task, a cached sum over its layers."""
-    total, common = _outer_costs(replace(architecture, layers=()), shape)
+    total = _outer_costs(architecture.without_layers(), shape)
     params, activations, macs = total.params, total.activations, list(total.macs)
-    for layer in architecture.layers:
-        each = _layer_costs(layer, common)
-        params += each.params
-        activations = max(activations, each.activations)
-        macs = [have + more for have, more in zip(macs, each.macs, strict=True)]
+    for stack, common in zip(architecture.stacks, ends(architecture, shape), strict=True):
+        for layer in architecture.layers_of(stack):
+            each = _layer_costs(layer, common)
+            params += each.params
+            activations = max(activations, each.activations)
+            macs = [have + more for have, more in zip(macs, each.macs, strict=True)]
     return Costs(params, tuple(macs), activations)
 
 
@@ -85,6 +90,29 @@ def flops_by_group(architecture: Architecture, shape: TaskShape) -> dict[str, in
     """FLOPs (2 a MAC) of the embedding, projections, attention core, FFN and head."""
     macs = costs(architecture, shape).macs
     return {group: 2 * count for group, count in zip(GROUPS, macs, strict=True)}
+
+
+def hat_convention(architecture: Architecture, shape: TaskShape) -> Costs:
+    """Costs as HAT publishes them: of the layers alone, at 30 source and target tokens.
+
+    Embeddings, output layer and final norms are left out (Wang et al., HAT, ACL 2020). Raises
+    `SpecError` for a network that translates nothing.
+    """
+    if not isinstance(shape, TextShape):
+        raise SpecError("the convention hat counts translation networks; the task gives images")
+    parts = blueprint(architecture, replace(shape, source_length=30, target_length=30))
+    return _sum(tuple(part for part in parts if "layers" in part.path.split(".")))
+
+
+def by_site(architecture: Architecture, shape: TaskShape) -> dict[Site, dict[str, int]]:
+    """Parameters and FLOPs (2 a MAC) of the attention at each site, projections included."""
+    found: dict[Site, dict[str, int]] = {}
+    for part in blueprint(architecture, shape):
+        if part.site is not None:
+            held = found.setdefault(part.site, {"params": 0, "flops": 0})
+            held["params"] += part.params
+            held["flops"] += 2 * sum(count for _, count in part.macs)
+    return found
 
 
 @dataclass(frozen=True)
@@ -105,37 +133,31 @@ class AnalyticCost:
     def bound(self, space: SearchSpace, shape: TaskShape, end: End) -> int:
         """The exact smallest or largest cost in a space.
 
-        Layers cost independently of each other once the fields outside them are fixed, so the
-        optimum is taken layer by layer for every setting of those fields and every depth.
+        Layers cost independently of each other once the fields outside them and the depths are
+        fixed, so the optimum is taken layer by layer for every setting of these.
         """
         best = min if end == "smallest" else max
         found: list[int] = []
-        names = list(space.network)
-        for setting in itertools.product(*space.network.values()):
-            outer = Architecture(**dict(zip(names, setting, strict=True)))
-            total, common = _outer_costs(outer, shape)
-            extremes = self._layer_extremes(space, common, outer.width, best)
-            for depth in range(1, len(space.layers) + 1):
-                total += extremes[depth - 1]
-                if depth in space.depth:
-                    found.append(self.read(total))
-        return best(found)
+        known: dict[tuple[object, ...], Costs] = {}
 
-    def _layer_extremes(
-        self, space: SearchSpace, common: Ends, width: int, best: Callable[..., Costs]
-    ) -> list[Costs]:
-        found: list[Costs] = []
-        genes = [[g for g in space.genes if g.layer == i] for i in range(len(space.layers))]
-        for number, layer in enumerate(space.layers):
-            if number and layer == space.layers[number - 1]:
-                found.append(found[-1])
-                continue
-            names = [gene.target for gene in genes[number]]
-            values = ([g.value(i, width) for i in range(len(g.choices))] for g in genes[number])
-            combinations = itertools.product(*values)
-            candidates = (Layer(**dict(zip(names, each, strict=True))) for each in combinations)
-            found.append(best((_layer_costs(x, common) for x in candidates), key=self.read))
-        return found
+        def extreme(stack: Stack, choices: Choices, common: Ends) -> Costs:
+            # How deep an encoder is matters as far as it is looked into.
+            seen = min(common.memory_depth, max(choices.get("cross_span", (1,))))
+            common = replace(common, memory_depth=seen)
+            key = (stack, tuple(choices.items()), common)
+            if key not in known:
+                layers = all_layers(stack.layer, choices, common.width)
+                known[key] = best((_layer_costs(each, common) for each in layers), key=self.read)
+            return known[key]
+
+        for built in space.frames():
+            total = _sum(outer_parts(built, shape))
+            commons = ends(built, shape)
+            for stack, held, common in zip(built.stacks, space.stacks, commons, strict=True):
+                for choices in held.layers[: len(built.layers_of(stack))]:
+                    total += extreme(stack, choices, common)
+            found.append(self.read(total))
+        return best(found)
 
 
 PARAMS = AnalyticCost(

@@ -12,7 +12,8 @@ from nas.search.objective import Metric
 from nas.search.problem import ExactCost
 from nas.search.workload import Workload
 from nas.space.architecture import Architecture
-from nas.space.search_space import End, SearchSpace
+from nas.space.gene import End
+from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
 
 if TYPE_CHECKING:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from nas.model.network import Network, Sharing, StandaloneNetwork
+from nas.model.network import Network, StandaloneNetwork
+from nas.model.slots import Sharing
 from nas.space.architecture import Architecture
 from nas.space.blueprint import blueprint
 from nas.space.search_space import SearchSpace
@@ -13,7 +16,7 @@ from nas.space.task_shape import TaskShape
 
 
 class Supernet(Network):
-    """A network for a whole space; `supernet(images, a)` equals `supernet.extract(a)(images)`.
+    """A network for a whole space; `supernet(inputs, a)` equals `supernet.extract(a)(inputs)`.
 
     `sharing` says what attention types share at a site: nothing (`per_type`), V and O
     (`shared_vo`; ViTAS, Su et al., 2022) or all four projections (`shared_qkvo`).
@@ -26,9 +29,9 @@ class Supernet(Network):
         self.space = space
         self.sharing = sharing
 
-    def forward(self, images: Tensor, architecture: Architecture) -> Tensor:
-        """Class scores (B, classes) of images (B, C, S, S), by the architecture's slice."""
-        return self.run(images, architecture)
+    def forward(self, inputs: Any, architecture: Architecture) -> Tensor:
+        """Scores as `run` gives them, by the architecture's slice."""
+        return self.run(inputs, architecture)
 
     def extract(self, architecture: Architecture) -> StandaloneNetwork:
         """A stand-alone network with a copy of the architecture's slice of the weights.

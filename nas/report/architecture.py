@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from html import escape
 
 from nas import catalog
-from nas.space.architecture import Architecture, Layer
+from nas.space.architecture import Architecture, Encoder
+from nas.space.layer import DecoderLayer, Layer
 
 # Okabe and Ito's colours for all kinds of colour vision (2008), yellow last: it is faint on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
@@ -43,58 +44,100 @@ def looks(attentions: Iterable[str]) -> dict[str, Look]:
 
 
 def share_efficient(architecture: Architecture) -> float:
-    """The share of layers whose attention core is linear in the number of tokens, 0 to 1."""
+    """The share of attention sites whose core is linear in the number of tokens, 0 to 1."""
     efficient: list[bool] = [
-        catalog.ATTENTIONS.load(x.attention.type).efficient for x in architecture.layers
+        catalog.ATTENTIONS.load(each.type).efficient for each in architecture.attentions
     ]
     return sum(efficient) / len(efficient)
 
 
 def layer_line(layer: Layer) -> str:
     """One layer in a few words: `cosformer 4 x 16, ffn 128`."""
+    words = [f"{layer.attention} {layer.heads} × {layer.head_width}"]
+    if isinstance(layer, DecoderLayer):
+        span = "" if layer.cross_span == 1 else f" over {layer.cross_span} layers"
+        cross = f"{layer.cross_attention} {layer.cross_heads} × {layer.cross_head_width}"
+        words.append(f"cross {cross}{span}")
     kind = "ffn" if str(layer.ffn) == "mlp" else f"ffn {layer.ffn}"
-    return f"{layer.attention} {layer.heads} × {layer.head_width}, {kind} {layer.ffn_width}"
+    return ", ".join([*words, f"{kind} {layer.ffn_width}"])
+
+
+def marks(architecture: Architecture, known: Mapping[str, Look]) -> str:
+    """The attention types in marks: `S C | S/C S/S`, a decoder layer's own / cross-attention."""
+
+    def of(layer: Layer) -> str:
+        return "/".join(known[str(each)].mark for each in layer.attentions)
+
+    stacks = (" ".join(map(of, architecture.layers_of(stack))) for stack in architecture.stacks)
+    return " | ".join(stacks)
+
+
+def layer_lines(architecture: Architecture) -> list[str]:
+    """The layers of all stacks, each in a few words behind its place: `decoder 2. softmax ...`."""
+    return [
+        f"{stack.name} {place}. {layer_line(layer)}".lstrip()
+        for stack in architecture.stacks
+        for place, layer in enumerate(architecture.layers_of(stack), 1)
+    ]
 
 
 def outline(architecture: Architecture) -> str:
     """What stands outside the layers, in a few words."""
+    depths = " + ".join(str(len(architecture.layers_of(stack))) for stack in architecture.stacks)
     layers = "layer" if architecture.depth == 1 else "layers"
-    size = f"width {architecture.width}, patch {architecture.patch_size}"
-    return f"{architecture.depth} {layers}, {size}"
+    if isinstance(architecture, Encoder):
+        return f"{depths} {layers}, width {architecture.width}, patch {architecture.patch_size}"
+    widths = (str(getattr(architecture, stack.field("width"))) for stack in architecture.stacks)
+    return f"{depths} {layers}, width {' + '.join(dict.fromkeys(widths))}"
 
 
-BLOCK, GAP, TALLEST, LOWEST = 46, 4, 44, 14
+BLOCK, GAP, SITE_GAP, STACK_GAP, TALLEST, LOWEST = 46, 4, 2, 14, 44, 14
 
 
 def strip(
-    architecture: Architecture, known: Mapping[str, Look], largest_ffn: int, deepest: int
+    architecture: Architecture,
+    known: Mapping[str, Look],
+    largest_ffn: int,
+    deepest: Sequence[int],
 ) -> str:
     """The layers from left to right as an SVG: colour and mark the attention, height the FFN width.
 
-    `largest_ffn` has the full height and `deepest` layers the full width, so that the strips of one
-    page share their scale.
+    A decoder's layers stand behind a gap, each parted in self- and cross-attention. `largest_ffn`
+    has the full height and each stack the room of its `deepest`, so that the strips of one page
+    share their scale and their decoders begin below each other.
     """
-    width = deepest * (BLOCK + GAP)
-    parts = []
-    for place, layer in enumerate(architecture.layers):
-        look = known[str(layer.attention)]
-        height = max(LOWEST, round(TALLEST * layer.ffn_width / largest_ffn))
-        x, y = place * (BLOCK + GAP), TALLEST - height
-        ink = "#fff" if look.colour in DARK_ENOUGH_FOR_WHITE else "#111"
-        parts.append(
-            f"<g><title>layer {place + 1}: {escape(layer_line(layer))}</title>"
-            f'<rect x="{x}" y="{y}" width="{BLOCK}" height="{height}" rx="2" fill="{look.colour}"/>'
-            f'<text x="{x + BLOCK / 2:g}" y="{TALLEST - 4}" fill="{ink}" font-size="10" '
-            f'text-anchor="middle">{escape(look.mark)}</text></g>'
-        )
-    label = "; ".join(layer_line(layer) for layer in architecture.layers)
+    parts: list[str] = []
+    lines, start = layer_lines(architecture), 0
+    for stack, most in zip(architecture.stacks, deepest, strict=True):
+        for place, layer in enumerate(architecture.layers_of(stack)):
+            block = _block(layer, start + place * (BLOCK + GAP), known, largest_ffn)
+            parts.append(f"<g><title>{escape(lines[len(parts)])}</title>{block}</g>")
+        start += most * (BLOCK + GAP) + STACK_GAP
+    width = start - STACK_GAP
     return (
-        f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {TALLEST}" '
+        f'<svg role="img" aria-label="{escape("; ".join(lines))}" viewBox="0 0 {width} {TALLEST}" '
         f'width="{width}" height="{TALLEST}">{"".join(parts)}</svg>'
     )
 
 
+def _block(layer: Layer, left: int, known: Mapping[str, Look], largest_ffn: int) -> str:
+    """One layer: a rectangle a site, side by side."""
+    height = max(LOWEST, round(TALLEST * layer.ffn_width / largest_ffn))
+    sites, drawn = len(layer.attentions), ""
+    width = (BLOCK - (sites - 1) * SITE_GAP) // sites
+    for place, attention in enumerate(layer.attentions):
+        look, x = known[str(attention)], left + place * (width + SITE_GAP)
+        ink = "#fff" if look.colour in DARK_ENOUGH_FOR_WHITE else "#111"
+        drawn += (
+            f'<rect x="{x}" y="{TALLEST - height}" width="{width}" height="{height}" rx="2" '
+            f'fill="{look.colour}"/>'
+            f'<text x="{x + width / 2:g}" y="{TALLEST - 4}" fill="{ink}" font-size="10" '
+            f'text-anchor="middle">{escape(look.mark)}</text>'
+        )
+    return drawn
+
+
 def attention_names(architectures: Sequence[Architecture], first: Iterable[str]) -> tuple[str, ...]:
     """Every attention type, those of the space first, then others that the architectures have."""
-    held = (str(layer.attention) for each in architectures for layer in each.layers)
+    held = (str(each) for architecture in architectures for each in architecture.attentions)
     return tuple(dict.fromkeys((*first, *held)))

@@ -45,7 +45,7 @@ class FrontComparison:
         if each.verdict == NOT_COMPARABLE:
             return [
                 f"Not comparable: the searches differ in {', '.join(self.differences)}, and scores "
-                "of other supernets, images or workloads are not on one scale; only stand-alone "
+                "of other supernets, examples or workloads are not on one scale; only stand-alone "
                 "training decides.",
                 f"For information: {facts}.",
             ]
@@ -100,7 +100,7 @@ def compare_fronts(
 
 
 def _one_scale(first: SearchSpec, second: SearchSpec) -> bool:
-    """Whether the objectives' values of both mean the same: one supernet, images and workload."""
+    """Whether the objectives' values of both mean the same: one supernet, examples and workload."""
     timed = set(first.objectives) & set(first.measured_costs)
     return (
         supernet_name(first) == supernet_name(second)

@@ -60,8 +60,9 @@ def confirmation(
 
 def _reported(spec: SearchSpec, primary: Metric, held: Sequence[Trial]) -> dict[str, Metric]:
     """The metrics that all confirmed trials have, the primary first; those on test where given."""
-    declared = catalog.TASKS.load(spec.task.name).metrics
-    ordered = (primary, *(metric for metric in declared if metric.name != primary.name))
+    task = catalog.TASKS.load(spec.task.name)
+    rest = (metric for metric in task.metrics if metric.name != primary.name)
+    ordered = (primary, *task.generated, *rest)
     found: dict[str, Metric] = {}
     for metric in ordered:
         for name in (f"test_{metric.name}", metric.name):

@@ -93,7 +93,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Resolution:
-    """Whether scores differ by more than their noise on the held-out images.
+    """Whether scores differ by more than their noise on the held-out examples.
 
     `spread`: standard deviation of the random controls' primary metric; `standard_error`: their
     median standard error of the paired per-image difference to one fixed network. Resolved when

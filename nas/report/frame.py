@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.report.architecture import share_efficient
 from nas.search.trial import Trial
+from nas.space.architecture import KINDS, Architecture
 
 if TYPE_CHECKING:
     import pandas
@@ -23,14 +24,12 @@ COLUMNS: Mapping[str, str] = {
     "seconds": "float64",
     "architecture_id": "string",
     "architecture": "string",
-    "depth": "int64",
-    "width": "int64",
     "share_efficient": "float64",
 }
 
 
 def trials_table(trials: Sequence[Trial]) -> pyarrow.Table:
-    """One row a trial in the order given; `attention` is a list with the type of every layer.
+    """One row a trial in the order given; `attention` is a list with the type at every site.
 
     `architecture` is the canonical JSON. A metric that has the name of another column gets
     `_metric` appended.
@@ -40,6 +39,8 @@ def trials_table(trials: Sequence[Trial]) -> pyarrow.Table:
     named = sorted({name for trial in trials for name in trial.metrics})
     columns = {name: f"{name}_metric" if _taken(name) else name for name in named}
     fields = [(name, pyarrow.type_for_alias(kind)) for name, kind in COLUMNS.items()]
+    sizes = dict.fromkeys(name for trial in trials for name in _sizes(trial.architecture))
+    fields += [(name, pyarrow.int64()) for name in sizes]
     fields.append(("attention", pyarrow.list_(pyarrow.string())))
     fields += [(column, pyarrow.float64()) for column in columns.values()]
     rows = [_row(trial, columns) for trial in trials]
@@ -53,7 +54,23 @@ def trials_frame(trials: Sequence[Trial]) -> pandas.DataFrame:
 
 
 def _taken(name: str) -> bool:
-    return name in COLUMNS or name == "attention"
+    return name in COLUMNS or name == "attention" or name in _SIZES
+
+
+def _sizes(architecture: Architecture) -> dict[str, int]:
+    """Depth and width of each stack."""
+    return {
+        name: figure
+        for stack in architecture.stacks
+        for name, figure in (
+            (stack.field("depth"), len(architecture.layers_of(stack))),
+            (stack.field("width"), getattr(architecture, stack.field("width"))),
+        )
+    }
+
+
+COUNTS = ("depth", "width")
+_SIZES = {stack.field(name) for kind in KINDS.values() for stack in kind.stacks for name in COUNTS}
 
 
 def _row(trial: Trial, columns: Mapping[str, str]) -> dict[str, Any]:
@@ -67,9 +84,8 @@ def _row(trial: Trial, columns: Mapping[str, str]) -> dict[str, Any]:
         "seconds": measurement.seconds,
         "architecture_id": architecture.id,
         "architecture": json.dumps(architecture.to_json(), sort_keys=True),
-        "depth": architecture.depth,
-        "width": architecture.width,
         "share_efficient": share_efficient(architecture),
-        "attention": [str(layer.attention) for layer in architecture.layers],
+        **_sizes(architecture),
+        "attention": [str(each) for each in architecture.attentions],
         **{columns[name]: value for name, value in trial.metrics.items()},
     }

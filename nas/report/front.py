@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from nas.report.architecture import Look, layer_line, looks, outline, share_efficient
+from nas.report.architecture import Look, layer_lines, looks, outline, share_efficient
 from nas.report.evidence import Summary
 from nas.report.table import PREFIXED, quantity
 from nas.search.controls import control_pools
@@ -112,8 +112,7 @@ def hover(summary: Summary, trial: Trial) -> str:
         if name not in known
     ]
     lines.append(escape(f"{trial.architecture.id}: {outline(trial.architecture)}"))
-    layers = enumerate(trial.architecture.layers, 1)
-    lines += [escape(f"{place}. {layer_line(layer)}") for place, layer in layers]
+    lines += map(escape, layer_lines(trial.architecture))
     return "<br>".join(lines)
 
 

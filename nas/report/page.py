@@ -146,9 +146,10 @@ def _strips(summary: Summary) -> str:
     )
     if summary.dominated_by_controls:
         key += f"<span>{DOMINATED} {DOMINATED_MEANS}</span>"
-    layers = [layer for member in summary.front for layer in member.architecture.layers]
-    tallest = max(layer.ffn_width for layer in layers)
-    deepest = max(member.architecture.depth for member in summary.front)
+    front = [member.architecture for member in summary.front]
+    tallest = max(layer.ffn_width for each in front for layer in each.layers)
+    stacks = front[0].stacks
+    deepest = [max(len(each.layers_of(stack)) for each in front) for stack in stacks]
     shown = (*summary.objectives, *summary.further)
     rows = []
     for place, member in enumerate(summary.front, 1):
@@ -158,9 +159,12 @@ def _strips(summary: Summary) -> str:
             f'<td class="whole"><small>{"<br>".join(map(escape, _about(member)))}</small></td>'
             f'<td class="whole">{strip(member.architecture, known, tallest, deepest)}</td></tr>'
         )
+    key += f"<span>height: FFN width, up to {tallest}</span>"
+    if len(stacks) > 1:
+        key += "<span>behind the gap: decoder, self- and cross-attention</span>"
     heads = ("#", *(metric.name for metric in shown), "network", "layers, first to last")
     return (
-        f'<div class="key">{key}<span>height: FFN width, up to {tallest}</span></div>'
+        f'<div class="key">{key}</div>'
         f'<div class="wide"><table class="strips cards">{_head(heads)}'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

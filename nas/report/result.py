@@ -268,6 +268,6 @@ def provenance(record: SearchRecord) -> dict[str, str]:
     """What the record says of where a search comes from, in words: code, digests, machines."""
     shown = {"submitted": record.created, "runs": str(record.attempt)}
     for name, text in record.facts.items():
-        machines = name.endswith("_machines")
-        shown[name.replace("_", " ")] = "; ".join(json.loads(text)) if machines else text
+        origins = name.endswith("_provenance")
+        shown[name.replace("_", " ")] = "; ".join(json.loads(text)) if origins else text
     return shown | ({"warm start": record.warm_start} if record.warm_start else {})

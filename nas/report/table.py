@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nas.cost.analytic import FLOPS
-from nas.report.architecture import looks, outline
+from nas.report.architecture import looks, marks, outline
 from nas.report.evidence import Comparison, Coverage, Member, Summary
 from nas.report.statistics import Estimate
 from nas.search.objective import Metric
 
+UNITLESS = {"fraction", "1"}
 PREFIXED = {"FLOPs", "parameters", "bytes"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 # Beside a member's place.
@@ -38,7 +39,7 @@ def quantity(value: float, metric: Metric) -> str:
             if abs(value) >= factor:
                 return f"{_digits(value / factor)} {prefix}{metric.unit}"
         return f"{value:.4g} {metric.unit}"
-    return _digits(value) if metric.unit == "fraction" else f"{_digits(value)} {metric.unit}"
+    return _digits(value) if metric.unit in UNITLESS else f"{_digits(value)} {metric.unit}"
 
 
 def _digits(value: float) -> str:
@@ -81,7 +82,7 @@ def table(summary: Summary) -> Table:
             place_of(place, member),
             str(member.index),
             *(quantity(member.metrics[m.name], m) for m in shown),
-            " ".join(known[str(layer.attention)].mark for layer in member.architecture.layers),
+            marks(member.architecture, known),
             outline(member.architecture),
             f"{member.share_efficient:.0%}",
             member.architecture_id,

@@ -115,13 +115,13 @@ def _resolution(summary: Summary) -> list[str]:
     facts = (
         f"the {found.metric} of {found.n} random networks has a standard deviation of "
         f"{found.spread:.4g}, {found.ratio:.1f} times the median paired standard error of "
-        f"{found.standard_error:.4g} on the held-out images"
+        f"{found.standard_error:.4g} on the held-out examples"
     )
     if found.resolved:
         return [f"Scores can be told apart: {facts} (at least {RESOLVED_FROM:g} are asked for)."]
     return [
         f"Not resolved: {facts}; below {RESOLVED_FROM:g} the ranking of networks is mostly noise. "
-        "More held-out images or a longer supernet training would help."
+        "More held-out examples or a longer supernet training would help."
     ]
 
 
@@ -189,7 +189,7 @@ def _confirmation(summary: Summary) -> list[str]:
     said += _fidelity(found)
     said.append(
         "Each interval is Student's over seeds that both networks were trained with, 95% on its "
-        "own: among many intervals some miss. It does not hold what another draw of test images "
+        "own: among many intervals some miss. It does not hold what another draw of test examples "
         "would change."
     )
     search = summary.count("search").succeeded

@@ -8,7 +8,7 @@ from typing import Any
 from nas import catalog
 from nas.registry import Registry
 from nas.search.objective import Constraint
-from nas.space.architecture import Architecture, Layer
+from nas.space.architecture import KINDS, Encoder
 from nas.space.dimension import Dimension, Operator, Word, dimensions
 
 Named = tuple[Registry, str]
@@ -34,11 +34,13 @@ def named_by(spec: Mapping[str, Any]) -> Iterator[Named]:
 
 def named_by_space(space: Mapping[str, Any]) -> Iterator[Named]:
     """Every part that the JSON form of a space names, and so of its architectures."""
-    yield from _named(dimensions(Architecture), space)
-    for key, choices in space.items():
-        # Choices of all layers, and of one: `layers`, `layers.3`.
-        if key.partition(".")[0] == "layers":
-            yield from _named(dimensions(Layer), choices)
+    owner = KINDS[space.get("kind", Encoder.kind)]
+    yield from _named(dimensions(owner), space)
+    for stack in owner.stacks:
+        for key, choices in (space[stack.name] if stack.name else space).items():
+            # Choices of all layers, and of one: `layers`, `layers.3`.
+            if key.partition(".")[0] == "layers":
+                yield from _named(dimensions(stack.layer), choices)
 
 
 def _named(kinds: Mapping[str, Dimension], choices: Mapping[str, Any]) -> Iterator[Named]:

@@ -15,11 +15,17 @@ class Workload(Section):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$")] = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Format of weights and images."""
+    """Format of weights and activations."""
     batch: Annotated[Positive, Field(le=65_536)] = 1
-    """Images a pass."""
+    """Images or sentences a pass."""
     threads: Annotated[Positive, Field(le=1024)] = 1
     """CPU threads."""
+    beam: Annotated[Positive, Field(le=1024)] = 4
+    """Hypotheses a sentence; for tasks of sentences, as the lengths."""
+    source_length: Annotated[Positive, Field(le=65_536)] = 30
+    """Tokens of a source sentence."""
+    target_length: Annotated[Positive, Field(le=65_536)] = 30
+    """Tokens that are written, one step each."""
     warmup: Annotated[Whole, Field(le=100_000)] = 3
     """Passes before those that are timed."""
     repetitions: Annotated[Positive, Field(le=100_000)] = 20

@@ -6,97 +6,111 @@ is sliced by it and costs are summed from it, so all three agree by construction
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
 
-from nas import catalog
+from nas.errors import SpecError
 from nas.operators.declaration import Parameter, Sizes
-from nas.space.architecture import Architecture, Layer
-from nas.space.dimension import resolve
-from nas.space.task_shape import TaskShape
-
-GROUPS = ("embedding", "projections", "attention", "ffn", "head")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One piece of a network.
-
-    `variant` names the choice that owns the tensors: in a supernet, each variant of a part has its
-    own. `macs` are multiply-accumulates for one image by group; `activations` are the elements that
-    live at once while the part runs, its input and output included, beside weights and the image.
-    """
-
-    path: str
-    variant: str
-    parameters: Mapping[str, Parameter]
-    sizes: Sizes
-    macs: tuple[tuple[str, int], ...] = ()
-    activations: int = 0
-
-    @cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor's lengths by its name."""
-        return {name: each.shape(self.sizes) for name, each in self.parameters.items()}
-
-    @cached_property
-    def params(self) -> int:
-        """Number of learnt numbers."""
-        return sum(map(math.prod, self.shapes.values()))
+from nas.space.architecture import Architecture, Encoder, EncoderDecoder, Stack
+from nas.space.part import Ends, Part, layer_parts, norm_part
+from nas.space.search_space import SearchSpace
+from nas.space.task_shape import ImageShape, TaskShape, TextShape
 
 
-@dataclass(frozen=True)
-class Ends:
-    """The choices outside the layers that the layers' sizes depend on."""
-
-    width: int
-    tokens: int
-    side: int
-    leading: int
-    norm: str
-
-
-def tokens(architecture: Architecture, shape: TaskShape) -> int:
+def tokens(architecture: Encoder, shape: ImageShape) -> int:
     """Number of tokens N = (side / patch)^2, + 1 with a class token."""
     return shape.grid_side(architecture.patch_size) ** 2 + architecture.class_tokens
 
 
-def ends(architecture: Architecture, shape: TaskShape) -> Ends:
-    """What every layer of this architecture has in common; raises `SpecError` for a bad patch."""
-    return Ends(
-        architecture.width,
-        tokens(architecture, shape),
-        shape.grid_side(architecture.patch_size),
-        architecture.class_tokens,
-        architecture.norm,
-    )
+def ends(architecture: Architecture, shape: TaskShape) -> tuple[Ends, ...]:
+    """What the layers of each stack have in common.
+
+    Raises `SpecError` for a patch that does not divide the side, and for a kind of network that
+    cannot take what the task gives.
+    """
+    if isinstance(architecture, Encoder) and isinstance(shape, ImageShape):
+        side, leading = shape.grid_side(architecture.patch_size), architecture.class_tokens
+        count = side**2 + leading
+        return (Ends(architecture.width, count, architecture.norm, side, leading),)
+    if isinstance(architecture, EncoderDecoder) and isinstance(shape, TextShape):
+        encoder = Ends(architecture.encoder_width, shape.source_length, architecture.norm)
+        decoder = Ends(
+            architecture.decoder_width,
+            shape.target_length,
+            architecture.norm,
+            memory_width=encoder.width,
+            memory_tokens=encoder.tokens,
+            memory_depth=len(architecture.encoder_layers),
+        )
+        return encoder, decoder
+    _check_kind(architecture.kind, shape)
+    raise TypeError(f"{type(architecture).__name__} is no kind of network that has parts")
 
 
 def blueprint(architecture: Architecture, shape: TaskShape) -> Iterator[Part]:
-    """The parts of an architecture from the image to the classes."""
-    common = ends(architecture, shape)
+    """The parts of an architecture: those outside the layers, then each stack's."""
     yield from outer_parts(architecture, shape)
-    for index, layer in enumerate(architecture.layers):
-        for part in layer_parts(layer, common):
-            yield replace(part, path=f"layers.{index}.{part.path}")
+    for stack, common in zip(architecture.stacks, ends(architecture, shape), strict=True):
+        for index, layer in enumerate(architecture.layers_of(stack)):
+            for part in layer_parts(layer, common):
+                yield replace(part, path=f"{layer_path(stack, index)}.{part.path}")
+
+
+def layer_path(stack: Stack, index: int) -> str:
+    """Where a layer stands among the parts: `layers.3`, `decoder.layers.0`."""
+    return stack.path(f"layers.{index}")
 
 
 def outer_parts(architecture: Architecture, shape: TaskShape) -> tuple[Part, ...]:
-    """Embedding, position, class token, final norm and classifier."""
+    """The parts outside the layers: embeddings, positions, final norms and output layer."""
     common = ends(architecture, shape)
-    return _outer(common, architecture.patch_size, architecture.stem, architecture.position, shape)
+    if isinstance(architecture, Encoder):
+        assert isinstance(shape, ImageShape), "its ends are those of images"
+        patch, stem, position = architecture.patch_size, architecture.stem, architecture.position
+        return _image_parts(common[0], patch, stem, position, shape)
+    assert isinstance(shape, TextShape), "its ends are those of text"
+    assert isinstance(architecture, EncoderDecoder), "there are two kinds of networks"
+    encoder, decoder = (replace(each, memory_depth=0) for each in common)
+    return _text_parts(encoder, decoder, architecture.embeddings, shape)
+
+
+def _check_kind(kind: str, shape: TaskShape) -> None:
+    gives, allowed = (
+        ("images", Encoder.kind)
+        if isinstance(shape, ImageShape)
+        else ("sentence pairs", EncoderDecoder.kind)
+    )
+    if kind != allowed:
+        raise SpecError(f"kind: {kind} given; the task gives {gives}: {allowed} is allowed")
+
+
+def check(space: SearchSpace, shape: TaskShape) -> None:
+    """Raises `SpecError` naming the choice of a space that cannot be built on a task's shape."""
+    _check_kind(space.kind, shape)
+    largest = space.genome(space.extreme("largest"))
+    for position, gene in enumerate(space.genes):
+        if gene.stack is not None:
+            continue
+        for index in range(len(gene.choices)):
+            built = space.build((*largest[:position], index, *largest[position + 1 :]))
+            try:
+                outer_parts(built, shape)
+            except SpecError as error:
+                raise SpecError(f"space.{gene.path}: {error}") from error
+
+
+# -- images ----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
-def _outer(
-    common: Ends, patch: int, stem: str, position: str, shape: TaskShape
+def _image_parts(
+    common: Ends, patch: int, stem: str, position: str, shape: ImageShape
 ) -> tuple[Part, ...]:
-    width, patches = common.width, common.side**2
-    stream = common.tokens * width
+    """Embedding, class token, position, final norm and classifier."""
+    width, patches, stream = common.width, common.side**2, common.stream
     sizes = {"width": width, "tokens": common.tokens, "classes": shape.classes}
-    parts = [_embedding(stem, patch, shape, sizes, patches)]
+    parts = [_patch_embedding(stem, patch, shape, sizes, patches)]
     if common.leading:
         token = {"token": Parameter((common.leading, "width"), init="normal")}
         parts.append(Part("class_token", "class_token", token, sizes))
@@ -104,8 +118,7 @@ def _outer(
         # One table a grid: a front slice of a finer grid's table would mix up rows.
         table = {"table": Parameter((common.tokens, "width"), init="normal")}
         parts.append(Part("position", f"tokens{common.tokens}", table, sizes, (), 2 * stream))
-    norm = catalog.NORMS.load(common.norm)
-    parts.append(Part("norm", common.norm, norm.parameters(), sizes, (), 2 * stream))
+    parts.append(norm_part("norm", common))
     classifier = {
         "weight": Parameter(("classes",), ("width",)),
         "bias": Parameter(("classes",), init="zeros"),
@@ -115,7 +128,7 @@ def _outer(
     return tuple(parts)
 
 
-def _embedding(stem: str, patch: int, shape: TaskShape, sizes: Sizes, patches: int) -> Part:
+def _patch_embedding(stem: str, patch: int, shape: ImageShape, sizes: Sizes, patches: int) -> Part:
     width = sizes["width"]
     if stem == "patch":
         kernel, inner = patch, 0
@@ -136,56 +149,42 @@ def _embedding(stem: str, patch: int, shape: TaskShape, sizes: Sizes, patches: i
     return Part("embedding", f"{stem}{patch}", parameters, sizes, (("embedding", macs),), held)
 
 
-@lru_cache(maxsize=16_384)
-def layer_parts(layer: Layer, common: Ends) -> tuple[Part, ...]:
-    """Norm, attention, norm and FFN of one layer; paths are relative to the layer."""
-    sizes = {
-        "width": common.width,
-        "tokens": common.tokens,
-        "keys": common.tokens,
-        "side": common.side,
-        "leading": common.leading,
-        "heads": layer.heads,
-        "head_width": layer.head_width,
-        "ffn_width": layer.ffn_width,
-    }
-    stream = common.tokens * common.width
-    norm = catalog.NORMS.load(common.norm).parameters()
-    ffn, ffn_options = resolve(layer.ffn, catalog.FFNS)
-    return (
-        Part("attention_norm", common.norm, norm, sizes, (), 2 * stream),
-        _attention(layer, sizes, stream),
-        Part("ffn_norm", common.norm, norm, sizes, (), 2 * stream),
-        Part(
-            "ffn",
-            str(layer.ffn),
-            ffn.parameters(ffn_options),
-            sizes,
-            (("ffn", ffn.macs(sizes, ffn_options)),),
-            3 * stream + ffn.activations(sizes, ffn_options),
-        ),
-    )
+# -- text ------------------------------------------------------------------------------------------
 
 
-PROJECTIONS: Mapping[str, Parameter] = {
-    "q_weight": Parameter(("heads", "head_width"), ("width",), role="qk"),
-    "q_bias": Parameter(("heads", "head_width"), init="zeros", role="qk"),
-    "k_weight": Parameter(("heads", "head_width"), ("width",), role="qk"),
-    "k_bias": Parameter(("heads", "head_width"), init="zeros", role="qk"),
-    "v_weight": Parameter(("heads", "head_width"), ("width",), role="vo"),
-    "v_bias": Parameter(("heads", "head_width"), init="zeros", role="vo"),
-    "o_weight": Parameter(("width",), ("heads", "head_width"), role="vo"),
-    "o_bias": Parameter(("width",), init="zeros", role="vo"),
-}
+@lru_cache(maxsize=4096)
+def _text_parts(
+    encoder: Ends, decoder: Ends, embeddings: str, shape: TextShape
+) -> tuple[Part, ...]:
+    """Embedding tables, the encoder's norm, and the decoder's with the output layer."""
+    source, target = shape.source_vocabulary, shape.target_vocabulary
+    if embeddings == "shared" and source != target:
+        raise SpecError(
+            f"shared needs one vocabulary, the task has {source} source and {target} target "
+            "tokens; allowed: tied, separate"
+        )
+    looked_up = 2 * max(encoder.stream, decoder.stream)
+    output = (("head", decoder.stream * target),)
+    # What the decoder gives, the true tokens of it, their norm and the scores.
+    held = 3 * decoder.stream + decoder.tokens * target
+    parts = []
+    if embeddings == "shared":
+        wide = max(encoder.width, decoder.width)
+        parts.append(_table("embedding", "shared", target, wide, output, max(looked_up, held)))
+    else:
+        parts.append(_table("source_embedding", "table", source, encoder.width, (), looked_up))
+        tied = embeddings == "tied"
+        macs, largest = (output, max(looked_up, held)) if tied else ((), looked_up)
+        name = "tied" if tied else "table"
+        parts.append(_table("target_embedding", name, target, decoder.width, macs, largest))
+        if not tied:
+            parts.append(_table("output", "table", target, decoder.width, output, held))
+    return (*parts, norm_part("encoder_norm", encoder), norm_part("decoder_norm", decoder))
 
 
-def _attention(layer: Layer, sizes: Sizes, stream: int) -> Part:
-    attention, options = resolve(layer.attention, catalog.ATTENTIONS)
-    inner = sizes["tokens"] * sizes["heads"] * sizes["head_width"]
-    macs = (
-        ("projections", 4 * inner * sizes["width"]),
-        ("attention", attention.core_macs(sizes, options)),
-    )
-    held = 3 * stream + 4 * inner + attention.core_activations(sizes, options)
-    parameters = {**PROJECTIONS, **attention.parameters(options)}
-    return Part("attention", str(layer.attention), parameters, sizes, macs, held)
+def _table(
+    path: str, variant: str, rows: int, width: int, macs: tuple[tuple[str, int], ...], held: int
+) -> Part:
+    """One vector (width,) a token of a vocabulary."""
+    table = {"table": Parameter((rows, "width"), init="embedding")}
+    return Part(path, variant, table, {"width": width}, macs, held)

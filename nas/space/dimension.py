@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from nas import catalog
 from nas.errors import SpecError
@@ -110,7 +110,7 @@ class Operator(Dimension):
             )
         name = self.registry.check(value["type"], where)
         declaration = self.registry.load(name)
-        if self.site is not None and self.site not in declaration.sites:
+        if not self._stands(name):
             raise SpecError(
                 f"{where}: {self.registry.point} {name!r} cannot stand at {self.site}; "
                 f"its sites: {', '.join(sorted(declaration.sites))}"
@@ -127,11 +127,14 @@ class Operator(Dimension):
                 chosen.append((option, given))
         return Choice(name, tuple(chosen))
 
+    def _stands(self, name: str) -> bool:
+        return self.site is None or self.site in self.registry.load(name).sites
+
     def dump(self, value: Choice) -> Any:
         return {"type": value.type, **dict(value.options)} if value.options else value.type
 
     def schema(self) -> dict[str, Any]:
-        names = list(self.registry.names())
+        names = [name for name in self.registry.names() if self._stands(name)]
         forms: list[dict[str, Any]] = [{"enum": names}]
         for name in names:
             options = self.registry.load(name).options
@@ -161,6 +164,13 @@ def dimensions(owner: type) -> dict[str, Dimension]:
     }
 
 
+def defaults(owner: type) -> dict[str, Any]:
+    """The default of each dimension that has one."""
+    missing = dataclasses.MISSING
+    held = {each.name: each.default for each in dataclasses.fields(owner)}
+    return {name: held[name] for name in dimensions(owner) if held[name] is not missing}
+
+
 def resolve(choice: Choice, registry: Registry) -> tuple[Any, dict[str, str | int]]:
     """(declaration, all its options with defaults filled in) of a chosen operator."""
     declaration = registry.load(choice.type)
@@ -168,6 +178,8 @@ def resolve(choice: Choice, registry: Registry) -> tuple[Any, dict[str, str | in
     return declaration, {**options, **dict(choice.options)}
 
 
-ATTENTION_SELF = Operator(catalog.ATTENTIONS, "encoder_self")
+ATTENTIONS: Mapping[Site, Operator] = {
+    site: Operator(catalog.ATTENTIONS, site) for site in get_args(Site)
+}
 FFN = Operator(catalog.FFNS)
 DEPTH = Count(maximum=256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,10 +15,12 @@ from pydantic import create_model as _create_model
 
 from nas.errors import SpecError, UnknownName
 from nas.registry import nearest
-from nas.space.architecture import KINDS, Architecture, Layer
-from nas.space.dimension import DEPTH, Dimension, dimensions
+from nas.space.architecture import KINDS, Architecture, Encoder, Stack
+from nas.space.dimension import DEPTH, Dimension, defaults, dimensions
+from nas.space.gene import StackChoices
+from nas.space.layer import Alias, EncoderLayer, Layer, aliases
 from nas.space.reading import read_yaml
-from nas.space.search_space import RATIO, RATIOS, SearchSpace
+from nas.space.search_space import SearchSpace
 
 _LAYER_KEY = r"^layers\.(0|[1-9][0-9]{0,2})$"
 
@@ -51,37 +54,70 @@ def _choices(kind: Dimension) -> Any:
 
 # A factory, because a default would stand in the schema.
 _OPTIONAL = Field(default_factory=lambda: None)
-
-
-def _required(name: str) -> Any:
-    """A network's field without a default must be listed in a space."""
-    return ... if getattr(Architecture, name, None) is None else _OPTIONAL
-
-
 _FORBID = ConfigDict(extra="forbid", frozen=True)
 create_model = cast(Callable[..., type[BaseModel]], _create_model)
-LayerChoices = create_model(
-    "LayerChoices",
-    __config__=_FORBID,
-    **{name: (_choices(kind), _OPTIONAL) for name, kind in dimensions(Layer).items()},
-    **{ratio: (_choices(RATIO), _OPTIONAL) for ratio in RATIOS},
-)
-SpaceFile = create_model(
-    "SpaceFile",
-    __config__=_FORBID,
-    name=(Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")], ...),
-    description=(str, ""),
-    kind=(Literal[KINDS], "encoder"),
-    depth=(_choices(DEPTH), ...),
-    layers=(LayerChoices, ...),
-    **{name: (_choices(kind), _required(name)) for name, kind in dimensions(Architecture).items()},
-)
+
+
+def _layer_model(layer: type[Layer]) -> type[BaseModel]:
+    """What a space file may say of a kind of layer; what must be said may stand in `layers.N`."""
+    fields = {name: (_choices(kind), _OPTIONAL) for name, kind in dimensions(layer).items()}
+    others = {name: (_choices(alias.kind), _OPTIONAL) for name, alias in aliases(layer).items()}
+    name = "LayerChoices" if layer is EncoderLayer else f"{layer.__name__}Choices"
+    return create_model(name, __config__=_FORBID, **fields, **others)
+
+
+LAYER_MODELS: Mapping[type[Layer], type[BaseModel]] = {
+    stack.layer: _layer_model(stack.layer) for owner in KINDS.values() for stack in owner.stacks
+}
+
+
+def _space_model(owner: type[Architecture]) -> type[BaseModel]:
+    """What a space file may say of a kind of network, but for what it says of single layers."""
+    optional = defaults(owner)
+    fields = {
+        name: (_choices(kind), _OPTIONAL if name in optional else ...)
+        for name, kind in dimensions(owner).items()
+    }
+    for stack in owner.stacks:
+        own: dict[str, Any] = {
+            "depth": (_choices(DEPTH), ...),
+            "layers": (LAYER_MODELS[stack.layer], ...),
+        }
+        if not stack.name:
+            fields |= own
+            continue
+        own = {"width": fields.pop(stack.field("width")), **own}
+        called = f"{stack.name.capitalize()}Choices"
+        fields[stack.name] = (create_model(called, __config__=_FORBID, **own), ...)
+    return create_model(
+        "SpaceFile" if owner is Encoder else f"{owner.__name__}SpaceFile",
+        __config__=_FORBID,
+        name=(Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")], ...),
+        description=(str, ""),
+        kind=(Literal[owner.kind], owner.kind if owner is Encoder else ...),
+        **fields,
+    )
+
+
+SPACE_MODELS: Mapping[str, type[BaseModel]] = {
+    kind: _space_model(owner) for kind, owner in KINDS.items()
+}
 
 
 def space_schema() -> dict[str, Any]:
     """JSON Schema of a space file."""
-    layer = {"$ref": "#/$defs/LayerChoices"}
-    return {**SpaceFile.model_json_schema(), "patternProperties": {_LAYER_KEY: layer}}
+    forms: list[dict[str, Any]] = []
+    shared: dict[str, Any] = {}
+    for kind, owner in KINDS.items():
+        form = SPACE_MODELS[kind].model_json_schema()
+        definitions = form.pop("$defs")
+        for stack in owner.stacks:
+            layer = {"$ref": f"#/$defs/{LAYER_MODELS[stack.layer].__name__}"}
+            whole = definitions[f"{stack.name.capitalize()}Choices"] if stack.name else form
+            whole["patternProperties"] = {_LAYER_KEY: layer}
+        shared |= definitions
+        forms.append(form)
+    return {"$defs": shared, "anyOf": forms}
 
 
 # What pydantic says in Python's words.
@@ -160,28 +196,72 @@ def load_space(space: str | Path | Mapping[str, Any]) -> SearchSpace:
 def _space(given: Any, source: str) -> SearchSpace:
     if not isinstance(given, Mapping):
         raise SpecError(f"{source}: a mapping with name, depth, layers, ... is required")
-    special = {key: value for key, value in given.items() if re.match(_LAYER_KEY, str(key))}
-    general = {key: value for key, value in given.items() if key not in special}
-    file = _validated(SpaceFile, general, source)
-    overrides = {
-        int(key.removeprefix("layers.")): _validated(LayerChoices, value, source, key)
-        for key, value in special.items()
-    }
-    deepest = max(file.depth)
+    kind = given.get("kind", Encoder.kind)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise SpecError(f"{source}: kind: {kind!r} given; allowed: {', '.join(KINDS)}")
+    owner = KINDS[kind]
+    general, special = _single_layers(given, owner)
+    file = _validated(SPACE_MODELS[kind], general, source)
+    said, network, stacks = _given(file), {}, []
+    for stack in owner.stacks:
+        own = _given(said[stack.name]) if stack.name else said
+        network[stack.field("width")] = own["width"]
+        overrides = {
+            index: _validated(
+                LAYER_MODELS[stack.layer], each, source, stack.path(f"layers.{index}")
+            )
+            for index, each in special[stack.name].items()
+        }
+        stacks.append(_stack(stack, own, overrides, source))
+    for name in dimensions(owner):
+        if name in said:
+            network[name] = said[name]
+    network = {name: network[name] for name in dimensions(owner) if name in network}
+    _leave_out_defaults(owner, [network])
+    return SearchSpace(said["name"], kind, network, tuple(stacks))
+
+
+Single = dict[str, dict[int, Any]]
+"""What a file says of single layers, by stack and number."""
+
+
+def _single_layers(
+    given: Mapping[str, Any], owner: type[Architecture]
+) -> tuple[dict[str, Any], Single]:
+    """The file without its keys `layers.N`, and what stands there."""
+    general, special = dict(given), Single()
+    for stack in owner.stacks:
+        whole = general.get(stack.name) if stack.name else general
+        held = special[stack.name] = {}
+        if isinstance(whole, Mapping):
+            kept = {}
+            for key, value in whole.items():
+                if re.match(_LAYER_KEY, str(key)):
+                    held[int(key.removeprefix("layers."))] = value
+                else:
+                    kept[key] = value
+            general = {**general, stack.name: kept} if stack.name else kept
+    return general, special
+
+
+def _stack(
+    stack: Stack, said: Mapping[str, Any], overrides: Mapping[int, BaseModel], source: str
+) -> StackChoices:
+    """The choices of a stack whose keys are `said`."""
+    deepest = max(said["depth"])
+    where = f"{source}: {stack.path('layers')}"
     beyond = [index for index in overrides if index >= deepest]
     if beyond:
-        raise SpecError(f"{source}: layers.{beyond[0]}: the depth is at most {deepest}")
-    network = {name: choices for name, choices in _given(file).items() if name in _NETWORK}
-    layers = [_merged(file.layers, overrides.get(index), source) for index in range(deepest)]
-    _leave_out_defaults(Architecture, [network])
-    _leave_out_defaults(Layer, layers)
-    _check_ratios(file.width, layers, source)
-    ordered = tuple({name: each[name] for name in _LAYER if name in each} for each in layers)
-    return SearchSpace(file.name, network, tuple(sorted(file.depth)), ordered)
-
-
-_NETWORK = tuple(dimensions(Architecture))
-_LAYER = (*dimensions(Layer), *RATIOS)
+        raise SpecError(f"{where}.{beyond[0]}: the depth is at most {deepest}")
+    layers = [
+        _merged(stack.layer, said["layers"], overrides.get(index), where)
+        for index in range(deepest)
+    ]
+    _leave_out_defaults(stack.layer, layers)
+    _check_aliases(stack, said["width"], layers, where)
+    names = (*dimensions(stack.layer), *aliases(stack.layer))
+    ordered = tuple({name: each[name] for name in names if name in each} for each in layers)
+    return StackChoices(tuple(sorted(said["depth"])), ordered)
 
 
 def _validated(model: type[BaseModel], given: Any, source: str, under: str = "") -> Any:
@@ -196,21 +276,24 @@ def _given(model: BaseModel) -> dict[str, Any]:
     return {name: getattr(model, name) for name in fields if name in model.model_fields_set}
 
 
-def _merged(general: BaseModel, special: BaseModel | None, source: str) -> dict[str, Any]:
+def _merged(
+    layer: type[Layer], general: BaseModel, special: BaseModel | None, where: str
+) -> dict[str, Any]:
     merged: dict[str, tuple[Any, ...]] = {}
+    others = {name: alias.target for name, alias in aliases(layer).items()}
     for given in map(_given, (general, special) if special else (general,)):
-        for ratio, field in RATIOS.items():
-            if ratio in given and field in given:
-                raise SpecError(f"{source}: layers: give {field} or {ratio}, not both")
+        for name, field in others.items():
+            if name in given and field in given:
+                raise SpecError(f"{where}: give {field} or {name}, not both")
             # What one layer says of a field displaces either form of it said for all layers.
-            if ratio in given or field in given:
-                merged.pop(ratio, None)
+            if name in given or field in given:
+                merged.pop(name, None)
                 merged.pop(field, None)
         merged |= given
-    known = {RATIOS.get(name, name) for name in merged}
-    for each in dataclasses.fields(Layer):
-        if each.default is dataclasses.MISSING and each.name not in known:
-            raise SpecError(f"{source}: layers.{each.name}: is required")
+    known = {others.get(name, name) for name in merged}
+    for name in dimensions(layer):
+        if name not in defaults(layer) and name not in known:
+            raise SpecError(f"{where}.{name}: is required")
     return merged
 
 
@@ -219,28 +302,40 @@ def _leave_out_defaults(owner: type, places: list[dict[str, Any]]) -> None:
 
     So equal spaces are equal values however they were written.
     """
-    for field in dataclasses.fields(owner):
-        if field.default is dataclasses.MISSING:
-            continue
-        alone = (field.default,)
-        free = any(place.get(field.name, alone) != alone for place in places)
+    for name, default in defaults(owner).items():
+        alone = (default,)
+        free = any(place.get(name, alone) != alone for place in places)
         for place in places:
             if free:
-                place.setdefault(field.name, alone)
+                place.setdefault(name, alone)
             else:
-                place.pop(field.name, None)
+                place.pop(name, None)
 
 
-def _check_ratios(widths: tuple[int, ...], layers: list[dict[str, Any]], source: str) -> None:
-    for ratio, field in RATIOS.items():
-        kind, where = dimensions(Layer)[field], f"{source}: layers.{ratio}"
-        for choices in {layer[ratio] for layer in layers if ratio in layer}:
-            for width in widths:
-                resolved = [round(choice * width) for choice in choices]
-                for value in resolved:
-                    kind.parse(value, f"{where} at width {width}: {field}")
-                if len(set(resolved)) < len(resolved):
-                    raise SpecError(
-                        f"{where}: {list(choices)} at width {width} gives {field} {resolved}; "
-                        "they must differ"
-                    )
+def _check_aliases(
+    stack: Stack, widths: tuple[int, ...], layers: list[dict[str, Any]], where: str
+) -> None:
+    for name, alias in aliases(stack.layer).items():
+        held = {(each[name], each.get(alias.of, ())) for each in layers if name in each}
+        for choices, heads in held:
+            if alias.of == "width":
+                _check_ratio(stack, alias, widths, choices, f"{where}.{name}")
+            for whole, count in itertools.product(choices, heads):
+                if whole % count:
+                    raise SpecError(f"{where}.{name}: {whole} is no multiple of {count} {alias.of}")
+                dimensions(stack.layer)[alias.target].parse(whole // count, f"{where}.{name}")
+
+
+def _check_ratio(
+    stack: Stack, alias: Alias, widths: tuple[int, ...], choices: tuple[Any, ...], where: str
+) -> None:
+    for width in widths:
+        resolved = [alias.resolve(choice, width, {}) for choice in choices]
+        for value in resolved:
+            kind = dimensions(stack.layer)[alias.target]
+            kind.parse(value, f"{where} at width {width}: {alias.target}")
+        if len(set(resolved)) < len(resolved):
+            raise SpecError(
+                f"{where}: {list(choices)} at width {width} gives {alias.target} {resolved}; "
+                "they must differ"
+            )

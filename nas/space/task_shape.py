@@ -8,7 +8,7 @@ from nas.errors import SpecError
 
 
 @dataclass(frozen=True)
-class TaskShape:
+class ImageShape:
     """Square images of `side` pixels and `channels`, sorted into `classes`."""
 
     side: int
@@ -24,3 +24,24 @@ class TaskShape:
                 f"allowed: {', '.join(map(str, allowed))}"
             )
         return self.side // patch_size
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """Sentence pairs as token ids below the sides' vocabularies.
+
+    Costs are counted for one sentence of `source_length` tokens whose translation has
+    `target_length`, end marks included. A translation has at most M = ceil(length_ratio x source
+    tokens + length_margin) tokens, known before its first: training keeps to it, beam search ends
+    there, and attention types that normalise positions at decoder sites do so by it.
+    """
+
+    source_vocabulary: int
+    target_vocabulary: int
+    source_length: int = 30
+    target_length: int = 30
+    length_ratio: float = 1.5
+    length_margin: int = 10
+
+
+TaskShape = ImageShape | TextShape

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from nas.space.architecture import Architecture, Layer
+from nas.space.architecture import Architecture, network_fields
 from nas.space.dimension import dimensions
 
 
@@ -33,19 +33,24 @@ def _flatten(given: Mapping[str, Any], path: str, flat: dict[str, str]) -> None:
 
 
 def architecture_parameters(architecture: Architecture) -> dict[str, str]:
-    """Every dimension; those of layers as texts in the order of the layers.
+    """Every dimension by its path; those of layers as texts in the order of the layers.
 
-    `attention_share.TYPE` is the share of layers with that attention type, options apart.
+    `attention_share.TYPE` is the share of sites with that attention type, options apart.
     """
-    shown = {"depth": str(architecture.depth)}
-    for name, kind in dimensions(Architecture).items():
-        shown[name] = _text(kind.dump(getattr(architecture, name)))
-    for name, kind in dimensions(Layer).items():
-        values = [kind.dump(getattr(layer, name)) for layer in architecture.layers]
-        shown[name] = " ".join(map(_text, values))
-    types = Counter(layer.attention.type for layer in architecture.layers)
-    for type_, layers in sorted(types.items()):
-        shown[f"attention_share.{type_}"] = f"{layers / architecture.depth:.3g}"
+    owner = type(architecture)
+    kinds, paths = dimensions(owner), network_fields(owner)
+    shown = {
+        paths[name]: _text(kind.dump(getattr(architecture, name))) for name, kind in kinds.items()
+    }
+    for stack in architecture.stacks:
+        layers = architecture.layers_of(stack)
+        shown[stack.path("depth")] = str(len(layers))
+        for name, kind in dimensions(stack.layer).items():
+            values = [kind.dump(getattr(layer, name)) for layer in layers]
+            shown[stack.path(name)] = " ".join(map(_text, values))
+    types = Counter(each.type for each in architecture.attentions)
+    for type_, sites in sorted(types.items()):
+        shown[f"attention_share.{type_}"] = f"{sites / types.total():.3g}"
     return shown
 
 

@@ -116,7 +116,7 @@ class Evolution:
                 child = space.cross(child, other, rng)
             probability = options.mutation_probability
             if probability is None:
-                probability = 1 / len(space.active(space.depth.index(child.depth)))
+                probability = 1 / space.active_genes(child)
             child = space.mutate(child, rng, min(1.0, probability * (1 + attempt / 4)))
             try:
                 child = repair(child, problem, rng)

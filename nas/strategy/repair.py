@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from nas.errors import NothingFeasible
 from nas.search.problem import Problem
 from nas.space.architecture import Architecture
-from nas.space.search_space import End, Genome, SearchSpace
+from nas.space.gene import End, Genome
+from nas.space.search_space import SearchSpace
 
 # Spaces up to this size are searched to the end before anything is called impossible.
 ENUMERABLE = 20_000
@@ -36,10 +37,9 @@ def repair(architecture: Architecture, problem: Problem, rng: random.Random) -> 
     if lowest == 0:
         return architecture
     space = problem.space
-    types = [layer.attention for layer in architecture.layers]
     starts = [architecture]
     for end in ENDS:
-        extreme = space.extreme(end, *types)
+        extreme = space.extreme(end).replace_attention_like(architecture)
         starts.append(extreme if space.contains(extreme) else space.extreme(end))
     for start in starts:
         found, violation = _search(space.genome(start), problem, rng)
@@ -75,8 +75,8 @@ def with_gene(
 ) -> Genome:
     """The genome with one gene changed; layers that a greater depth adds are drawn uniformly."""
     changed = [*genome[:position], index, *genome[position + 1 :]]
-    if position == 0:
-        active = space.active(index)
+    if space.genes[position].field == "depth":
+        active = set(space.active(changed))
         for place, held in enumerate(changed):
             if place not in active:
                 changed[place] = -1
@@ -106,7 +106,7 @@ def _search(start: Genome, problem: Problem, rng: random.Random) -> tuple[Genome
 def _descend(start: Genome, problem: Problem, rng: random.Random) -> tuple[Genome, float]:
     """Single changes that lower the violation until none does: sizes first, then all genes."""
     space = problem.space
-    sizes = [place for place, gene in enumerate(space.genes) if gene.field != "attention"]
+    sizes = [place for place, gene in enumerate(space.genes) if not gene.is_attention]
     genome, violation = start, problem.analytic_violation(space.build(start))
     for positions in (sizes, range(len(space.genes))):
         for _ in range(PASSES):

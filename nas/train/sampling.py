@@ -18,7 +18,7 @@ Role = Literal["largest", "smallest", "random", "fair"]
 
 @dataclass(frozen=True)
 class Sampled:
-    """One net of a step; `homogeneous` where the schedule gave every layer the same type."""
+    """One net of a step; `homogeneous` where the schedule gave every site the same type."""
 
     role: Role
     architecture: Architecture
@@ -26,23 +26,23 @@ class Sampled:
 
 
 def block_length(space: SearchSpace) -> int:
-    """Nets of a block: the least common multiple of the layers' numbers of attention types."""
-    return math.lcm(*(len(space.attentions(layer)) for layer in range(len(space.layers))))
+    """Nets of a block: the least common multiple of the sites' numbers of attention types."""
+    return math.lcm(*(len(site) for stack in space.sites for site in stack))
 
 
 def attention_block(
-    space: SearchSpace, depth: int, homogeneous: bool, rng: random.Random
+    space: SearchSpace, dimensions: Architecture, homogeneous: bool, rng: random.Random
 ) -> Iterator[tuple[tuple[Choice, ...], bool]]:
-    """The attention types by layer of the nets of one block, and whether each is homogeneous.
+    """The attention types by site of the nets of one block, and whether each is homogeneous.
 
-    Over a block of L nets, a layer with T types has each of them L / T times, in an order of its
+    Over a block of L nets, a site with T types has each of them L / T times, in an order of its
     own: strict fairness (Chu et al., FairNAS, ICCV 2021) for the attention types. In a homogeneous
-    block the layers move together: with the same types everywhere all L nets are homogeneous, each
-    type equally often. Where types differ by layer, a type that all `depth` layers may have comes
-    L / max(T) times in every layer at once, and the other nets of the block keep the balance.
+    block the sites move together: with the same types everywhere all L nets are homogeneous, each
+    type equally often. Where types differ by site, a type that all sites of `dimensions` may have
+    comes L / max(T) times at every site at once, and the other nets of the block keep the balance.
     """
     length = block_length(space)
-    choices = [space.attentions(layer) for layer in range(depth)]
+    choices = space.sites_of(dimensions)
     together = length // max(len(types) for types in choices)
     everywhere = [t for t in choices[0] if homogeneous and all(t in each for each in choices)]
     shared = everywhere * together
@@ -105,5 +105,5 @@ class Schedule:
         dimensions = self._extremes.get(role) or self.space.sample(rng)
         every = self.recipe.homogeneous_every
         together = block % every == every - 1
-        for types, homogeneous in attention_block(self.space, dimensions.depth, together, rng):
+        for types, homogeneous in attention_block(self.space, dimensions, together, rng):
             yield Sampled(role, dimensions.replace_attention(*types), homogeneous)

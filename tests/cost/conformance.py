@@ -12,12 +12,12 @@ from nas.cost.cost import Candidate, CostModel
 from nas.model.network import StandaloneNetwork
 from nas.search.workload import Workload
 from nas.space.architecture import Architecture
+from nas.space.gene import End
 from nas.space.loader import load_space
-from nas.space.search_space import End
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
 from tests.space.spaces import SMALL
 
-SHAPE = TaskShape(side=8, channels=1, classes=10)
+SHAPE = ImageShape(side=8, channels=1, classes=10)
 SPACE = load_space("digits_tiny")
 WORKLOAD = Workload(batch=2, warmup=1, repetitions=3)
 ENDS: tuple[End, ...] = ("smallest", "largest")

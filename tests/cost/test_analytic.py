@@ -21,19 +21,23 @@ from nas.cost.analytic import (
 from nas.cost.cost import exact_costs
 from nas.model.network import StandaloneNetwork
 from nas.space.architecture import Architecture
-from nas.space.blueprint import GROUPS, blueprint
+from nas.space.blueprint import blueprint
+from nas.space.gene import End
 from nas.space.loader import load_space
-from nas.space.search_space import End, SearchSpace
-from nas.space.task_shape import TaskShape
+from nas.space.part import GROUPS
+from nas.space.search_space import SearchSpace
+from nas.space.task_shape import ImageShape, TaskShape
 from tests.operators.conformance import bytes_an_image
-from tests.space.spaces import SHIPPED, SMALL
+from tests.space.spaces import SHIPPED, SMALL, shape_of
 
-SHAPE = TaskShape(side=8, channels=3, classes=10)
+SHAPE = ImageShape(side=8, channels=3, classes=10)
 ANALYTIC = (PARAMS, FLOPS, ACTIVATION_BYTES)
 # What is made for 224 px is counted at two patches a side: the formulas are the same.
-SHAPES = {
-    name: TaskShape(2 * max(load_space(name).network["patch_size"]), 3, 10) for name in SHIPPED
-}
+SHAPES = {name: shape_of(load_space(name)) for name in SHIPPED}
+
+
+def named(case: object) -> str:
+    return getattr(case, "id", "")
 
 
 def drawn(space: SearchSpace, count: int) -> list[Architecture]:
@@ -41,14 +45,16 @@ def drawn(space: SearchSpace, count: int) -> list[Architecture]:
     return [space.sample(rng) for _ in range(count)]
 
 
-CASES = [
+CASES: list[tuple[Architecture, TaskShape]] = [
     *((each, SHAPES[name]) for name in SHIPPED for each in drawn(load_space(name), 4)),
     *((each, SHAPE) for space in SMALL.values() for each in drawn(space, 8)),
 ]
+# Translation networks are held against torch in test_translation_costs.py.
+OF_IMAGES = [(each, shape) for each, shape in CASES if isinstance(shape, ImageShape)]
 
 
-@pytest.mark.parametrize(("architecture", "shape"), CASES, ids=lambda each: getattr(each, "id", ""))
 class TestAgainstTheNetwork:
+    @pytest.mark.parametrize(("architecture", "shape"), CASES, ids=named)
     def test_parameters_are_counted_exactly(
         self, architecture: Architecture, shape: TaskShape
     ) -> None:
@@ -56,8 +62,9 @@ class TestAgainstTheNetwork:
             network = StandaloneNetwork(architecture, shape)
         assert costs(architecture, shape).params == sum(p.numel() for p in network.parameters())
 
+    @pytest.mark.parametrize(("architecture", "shape"), OF_IMAGES, ids=named)
     def test_flops_are_what_torch_counts(
-        self, architecture: Architecture, shape: TaskShape
+        self, architecture: Architecture, shape: ImageShape
     ) -> None:
         network = StandaloneNetwork(architecture, shape).to("meta").eval()
         images = torch.empty(1, shape.channels, shape.side, shape.side, device="meta")
@@ -74,9 +81,9 @@ LAYER = {"attention": "linear", "heads": 2, "head_width": 4, "ffn_width": 16}
 SMALLEST = Architecture.from_json({"patch_size": 32, "width": 16, "layers": [LAYER]})
 
 
-@pytest.mark.parametrize(("architecture", "shape"), [*CASES[::4], (SMALLEST, SHAPE)])
+@pytest.mark.parametrize(("architecture", "shape"), [*OF_IMAGES[::4], (SMALLEST, SHAPE)])
 def test_activation_bytes_are_within_a_quarter_of_what_tensors_take(
-    architecture: Architecture, shape: TaskShape
+    architecture: Architecture, shape: ImageShape
 ) -> None:
     # Enough tokens for attention to weigh.
     shape = replace(shape, side=4 * shape.side)
@@ -91,7 +98,7 @@ def test_activation_bytes_are_within_a_quarter_of_what_tensors_take(
     assert 1 / 1.25 <= costs(architecture, shape).activation_bytes / beside <= 1.25
 
 
-@pytest.mark.parametrize(("architecture", "shape"), CASES, ids=lambda each: getattr(each, "id", ""))
+@pytest.mark.parametrize(("architecture", "shape"), CASES, ids=named)
 def test_costs_are_sums_over_all_parts(architecture: Architecture, shape: TaskShape) -> None:
     parts = list(blueprint(architecture, shape))
     macs: Counter[str] = Counter(dict.fromkeys(GROUPS, 0))
@@ -147,9 +154,9 @@ class TestBounds:
 
 def test_costs_do_not_depend_on_what_was_asked_before() -> None:
     architecture = load_space("cifar10_small").extreme("largest")
-    shape = TaskShape(32, 3, 10)
+    shape = ImageShape(32, 3, 10)
     before = costs(architecture, shape)
     costs(architecture, replace(shape, classes=100))
-    costs(architecture, TaskShape(64, 3, 10))
+    costs(architecture, ImageShape(64, 3, 10))
     assert costs(architecture, shape) == before
     assert costs(architecture, replace(shape, classes=100)).params == before.params + 90 * 97

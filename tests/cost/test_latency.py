@@ -11,9 +11,9 @@ from nas.cost.latency import measure
 from nas.model.network import StandaloneNetwork
 from nas.search.workload import Workload
 from nas.space.loader import load_space
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
 
-SHAPE = TaskShape(side=8, channels=1, classes=10)
+SHAPE = ImageShape(side=8, channels=1, classes=10)
 
 
 class Recorder(nn.Module):

@@ -8,14 +8,14 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nas.model.network import Sharing
+from nas.model.slots import Sharing
 from nas.space.architecture import Architecture
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
 
 Net = TypeVar("Net", bound=nn.Module)
-SHAPE = TaskShape(side=8, channels=3, classes=5)
+SHAPE = ImageShape(side=8, channels=3, classes=5)
 SHARINGS: tuple[Sharing, ...] = ("per_type", "shared_vo", "shared_qkvo")
 ATTENTIONS: list[Any] = [
     "softmax",
@@ -88,7 +88,7 @@ def architectures(draw: st.DrawFn, space: SearchSpace) -> Architecture:
     return space.sample(random.Random(draw(st.integers(0, 2**32))))
 
 
-def images(count: int = 3, shape: TaskShape = SHAPE, seed: int = 0) -> Tensor:
+def images(count: int = 3, shape: ImageShape = SHAPE, seed: int = 0) -> Tensor:
     """(count, C, S, S) float32."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, shape.channels, shape.side, shape.side, generator=generator)

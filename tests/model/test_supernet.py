@@ -11,7 +11,8 @@ from torch import Tensor
 
 from nas.cost.analytic import PARAMS
 from nas.errors import SpecError
-from nas.model.network import Sharing, StandaloneNetwork
+from nas.model.network import StandaloneNetwork
+from nas.model.slots import Sharing
 from nas.model.supernet import Supernet
 from nas.operators.declaration import Choice
 from nas.space.architecture import Architecture
@@ -202,7 +203,7 @@ def test_no_tensor_is_larger_than_the_space_needs(name: str) -> None:
 def test_rows_keep_their_role_at_every_head_count(attention: Choice, role: str) -> None:
     """A head's rows serve it, and nothing else, however many heads there are."""
     supernet = randomised(Supernet(EVERY_CHOICE, SHAPE))
-    layers = EVERY_CHOICE.layers
+    layers = EVERY_CHOICE.stacks[0].layers
     axis = 1 if role == "o" else 0
     for heads in layers[0]["heads"]:
         architecture = with_heads(attention, heads)

@@ -11,9 +11,10 @@ from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec
 from nas.search.trial import Measurement, Standing, Trial, TrialRole
 from nas.space.architecture import Architecture
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
+from tests.space.spaces import encoder
 
-SHAPE = TaskShape(32, 3, 10)
+SHAPE = ImageShape(32, 3, 10)
 COST = exact_costs(SHAPE)
 QUALITY = {"softmax": 0.10, "cosformer": 0.07, "linear": 0.04, "softmax_relpos": 0.11}
 
@@ -27,7 +28,7 @@ def request(**changes: Any) -> SearchSpec:
 
 def proxy(architecture: Architecture) -> float:
     """A cross-entropy that falls with depth, width and softmax, the last layers' type most."""
-    gain = 0.09 * math.log2(architecture.width / 48) + 0.05 * architecture.depth
+    gain = 0.09 * math.log2(encoder(architecture).width / 48) + 0.05 * architecture.depth
     for place, layer in enumerate(architecture.layers, 1):
         weight = place / architecture.depth
         gain += weight * QUALITY[layer.attention.type] + 0.0003 * layer.ffn_width

@@ -1,5 +1,6 @@
 """Is mixing said to win only where stand-alone training shows it against every attention type?"""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -216,3 +217,42 @@ def test_statistics_know_what_they_do_not_know() -> None:
     assert interval_of_mean([0.5, 0.5]).low is None
     interval = kendall_interval(range(30), range(30))
     assert interval == pytest.approx((1.0, 1.0))
+
+
+def test_what_networks_write_is_reported_beside_the_loss() -> None:
+    spec = request(
+        task="multi30k_en_de",
+        space="multi30k_small",
+        objectives=["loss", "flops"],
+        confirmation={"seeds": 2, "flops_tolerance": 0.5},
+    )
+    linear = spec.search_space.extreme("smallest", Choice("linear"))
+    member = linear.replace_attention(Choice("softmax"), Choice("linear"))
+    trials = list[Trial]()
+    for seed, (attention, network) in itertools.product(
+        range(2), ((None, member), ("linear", linear))
+    ):
+        rival = attention is not None
+        metrics = {
+            "flops": 1e6,
+            "loss": 2.0,
+            "perplexity": 7.4,
+            "test_loss": 1.5 + 0.5 * rival + 0.01 * seed,
+            "test_perplexity": 4.5 + 3 * rival,
+            "test_bleu": 31.0 - 10 * rival + 0.1 * seed,
+            "test_chrf": 55.0 - 8 * rival,
+        }
+        label = Standing(member.id, attention, seed).label()
+        trials.append(Trial("confirmed", len(trials), network, Measurement.of(metrics, 60), label))
+    summary = summarize(spec, trials)
+    (told,) = found(spec, trials).members
+    assert list(told.values) == ["test_loss", "test_bleu", "test_chrf", "test_perplexity"]
+    assert told.values["test_bleu"].mean == pytest.approx(31.05)
+    (contrast,) = told.contrasts
+    differences = {each.metric: each.estimate.mean for each in contrast.differences}
+    assert differences == pytest.approx(
+        {"test_loss": -0.5, "test_perplexity": -3.0, "test_bleu": 10.0, "test_chrf": 8.0}
+    )
+    # The loss decides, whatever the words.
+    assert contrast.better == "member"
+    assert alone(summary).columns[-4:] == tuple(told.values)

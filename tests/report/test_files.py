@@ -24,6 +24,7 @@ from nas.report.words import words
 from nas.search.trial import Measurement, Standing, Trial
 from nas.space.architecture import Architecture
 from tests.report.samples import confirmed, controls, full, request, searched, trial
+from tests.space.spaces import encoder
 
 EVIL = "<script>alert(1)</script>&\"'</script><img src=x onerror=alert(2)>"
 
@@ -163,7 +164,7 @@ def test_parquet_reads_back_what_was_tried(written: dict[str, Path]) -> None:
         assert row["architecture_id"] == each.architecture.id
         assert row["attention"] == [str(layer.attention) for layer in each.architecture.layers]
         assert row["depth"] == each.architecture.depth
-        assert row["width"] == each.architecture.width
+        assert row["width"] == encoder(each.architecture).width
         for name in ("cross_entropy", "flops", "accuracy"):
             assert row[name] == each.metrics.get(name)
 

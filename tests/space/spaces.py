@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from nas.space.architecture import Architecture, Encoder
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
+from nas.space.task_shape import ImageShape, TaskShape, TextShape
 
 FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
 SHIPPED = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
@@ -27,6 +29,19 @@ GIVEN: dict[str, Any] = {
 def small(**changes: Any) -> SearchSpace:
     """A space of 4 x (4 + 16) architectures, or another with these changes."""
     return load_space(GIVEN | changes)
+
+
+def shape_of(space: SearchSpace) -> TaskShape:
+    """What a space's networks take, at its smallest: two of the largest patches a side, or text."""
+    if space.kind == "encoder":
+        return ImageShape(2 * max(space.network["patch_size"]), channels=3, classes=10)
+    return TextShape(50, 50, source_length=20, target_length=12)
+
+
+def encoder(architecture: Architecture) -> Encoder:
+    """An image space's architecture as what it is."""
+    assert isinstance(architecture, Encoder)
+    return architecture
 
 
 RATIOS = small(

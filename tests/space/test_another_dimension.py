@@ -19,14 +19,14 @@ ROOT = Path(__file__).parents[2]
 # The line that a developer would add to the layer, before any other module has seen it.
 WITH_A_GATE = """
 import dataclasses, json
-from nas.space import architecture
+from nas.space import layer
 from nas.space.dimension import Word, dimension
 
 @dataclasses.dataclass(frozen=True)
-class Layer(architecture.Layer):
+class EncoderLayer(layer.EncoderLayer):
     gate: str = dimension(Word(("none", "sigmoid")), "none")
 
-architecture.Layer = Layer
+layer.EncoderLayer = EncoderLayer
 from tests.space.test_another_dimension import facts, use_the_gate
 use_the_gate()
 print(json.dumps(facts()))

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from nas.errors import SpecError, UnknownName
 from nas.operators.declaration import Choice
-from nas.space.architecture import Architecture, Layer, load_architecture
+from nas.space.architecture import Architecture, Encoder, load_architecture
+from nas.space.layer import EncoderLayer
 from nas.space.loader import load_space
 from tests.space.spaces import SHIPPED, SMALL
 
@@ -77,9 +78,9 @@ class TestForm:
         assert Architecture.from_json(form).to_json()["layers"][0]["attention"] == kept
 
     def test_defaults_never_change(self) -> None:
-        found = {each.name: each.default for each in dataclasses.fields(Architecture)}
+        found = {each.name: each.default for each in dataclasses.fields(Encoder)}
         assert {name: found[name] for name in DEFAULTS} == DEFAULTS
-        (ffn,) = (each.default for each in dataclasses.fields(Layer) if each.name == "ffn")
+        (ffn,) = (each.default for each in dataclasses.fields(EncoderLayer) if each.name == "ffn")
         assert ffn == Choice("mlp")
 
     @given(st.sampled_from(SHIPPED), st.integers(0, 2**32))
@@ -103,9 +104,9 @@ class TestIdentity:
     def test_the_id_is_a_digest_of_the_canonical_text(self) -> None:
         assert hashlib.sha256(PLAIN_TEXT.encode()).hexdigest()[:16] == PLAIN_ID
 
-    @pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(Layer)])
+    @pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(EncoderLayer)])
     def test_every_field_of_a_layer_is_in_its_hash(self, field: str) -> None:
-        layer = Architecture.from_json(FULL).layers[0]
+        (layer, _) = Encoder.from_json(FULL).layers
         held = getattr(layer, field)
         other: Any = Choice(f"other {held.type}") if isinstance(held, Choice) else held + 1
         assert hash(dataclasses.replace(layer)) == hash(layer)
@@ -162,6 +163,10 @@ class TestRefusals:
             ([], r"architecture: a mapping .* \[\] given"),
             ({**PLAIN, "widht": 3}, r"architecture\.widht: unknown field; did you mean 'width'"),
             ({**PLAIN, "kind": "decoder"}, r"architecture\.kind: 'decoder' given; allowed: enc"),
+            (
+                {**PLAIN, "kind": ["encoder"]},
+                r"architecture\.kind: \['encoder'\] given; allowed: enc",
+            ),
             ({**PLAIN, "stem": "covn"}, r"architecture\.stem: .*did you mean 'conv'"),
             ({**PLAIN, "norm": "rms"}, r"architecture\.norm: unknown norm 'rms'.*rmsnorm"),
             ({"width": 8, "layers": [LAYER]}, "architecture: missing patch_size"),

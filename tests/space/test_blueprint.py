@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from nas.errors import SpecError
-from nas.space.architecture import Architecture
-from nas.space.blueprint import GROUPS, Part, blueprint, ends, tokens
-from nas.space.task_shape import TaskShape
+from nas.space.architecture import Encoder
+from nas.space.blueprint import blueprint, ends, tokens
+from nas.space.part import GROUPS, Part
+from nas.space.task_shape import ImageShape
 from tests.space.spaces import SMALL, VARIED
 
-SHAPE = TaskShape(side=8, channels=3, classes=5)
+SHAPE = ImageShape(side=8, channels=3, classes=5)
 LAYER: dict[str, Any] = {"attention": "softmax", "heads": 2, "head_width": 4, "ffn_width": 24}
 PLAIN: dict[str, Any] = {"patch_size": 2, "width": 16, "layers": [LAYER, LAYER]}
 
@@ -20,8 +21,8 @@ def parts_of(**changes: Any) -> dict[str, Part]:
     return {part.path: part for part in blueprint(architecture(**changes), SHAPE)}
 
 
-def architecture(**changes: Any) -> Architecture:
-    return Architecture.from_json(PLAIN | changes)
+def architecture(**changes: Any) -> Encoder:
+    return Encoder.from_json(PLAIN | changes)
 
 
 def test_the_parts_of_a_plain_network() -> None:
@@ -83,7 +84,8 @@ def test_arithmetic_of_a_layer_by_hand() -> None:
 )
 def test_the_number_of_tokens(pooling: str, patch: int, count: int) -> None:
     found = architecture(pooling=pooling, patch_size=patch)
-    assert tokens(found, SHAPE) == ends(found, SHAPE).tokens == count
+    (common,) = ends(found, SHAPE)
+    assert tokens(found, SHAPE) == common.tokens == count
 
 
 def test_without_positions_there_is_no_table() -> None:

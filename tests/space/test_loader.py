@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,9 @@ from nas.space.loader import (
     space_names,
     space_schema,
 )
-from nas.space.reading import read_yaml
-from nas.space.task_shape import TaskShape
-from tests.space.spaces import FOLDER, GIVEN, LAYERS, SHIPPED, small
+from nas.space.reading import parse_yaml, read_yaml
+from nas.space.task_shape import ImageShape
+from tests.space.spaces import FOLDER, GIVEN, LAYERS, SHIPPED, encoder, small
 
 SCHEMA = FOLDER / "schema.json"
 RELPOS = Choice("softmax_relpos")
@@ -36,7 +37,13 @@ class TestShipped:
             "cifar10",
             "cifar10_small",
             "digits_tiny",
+            "hat_iwslt14_de_en",
+            "hat_wmt14_en_de",
             "mixformer_cifar10",
+            "mixformer_wmt14_en_de",
+            "multi30k_small",
+            "numbers_tiny",
+            "wmt14_en_de",
         }
         assert space_names() == SHIPPED
 
@@ -57,7 +64,7 @@ class TestShipped:
     def test_mixformer_has_the_published_size(self) -> None:
         space = load_space("mixformer_cifar10")
         assert space.size == 3 * (45**12 + 45**13 + 45**14)
-        assert space.layers[0]["head_width"] == (64,)
+        assert space.stacks[0].layers[0]["head_width"] == (64,)
         assert space.network["pooling"] == ("mean_beside_class_token",)
 
     @pytest.mark.parametrize(
@@ -77,10 +84,10 @@ class TestShipped:
         ratios: tuple[float, ...],
     ) -> None:
         space = load_space(f"autoformer_{name}")
-        assert (space.network["width"], space.depth) == (widths, depths)
+        assert (space.network["width"], space.stacks[0].depth) == (widths, depths)
         assert space.network["patch_size"] == (16,)
         assert space.network["pooling"] == ("mean_beside_class_token",)
-        for layer in space.layers:
+        for layer in space.stacks[0].layers:
             assert layer == {
                 "attention": (RELPOS,),
                 "heads": heads,
@@ -89,20 +96,22 @@ class TestShipped:
             }
         per_layer = len(heads) * len(ratios)
         assert space.size == len(widths) * sum(per_layer**depth for depth in depths)
-        largest = space.extreme("largest")
+        largest = encoder(space.extreme("largest"))
         assert {layer.ffn_width for layer in largest.layers} == {4 * widths[-1]}
         named = (largest.stem, largest.position, largest.norm)
         assert named == ("patch", "learned", "layernorm")
 
     def test_cifar10_small_is_where_the_attention_type_matters(self) -> None:
-        space, shape = load_space("cifar10_small"), TaskShape(32, 3, 10)
+        space, shape = load_space("cifar10_small"), ImageShape(32, 3, 10)
         assert space.size >= 10**9
-        assert {tokens(space.extreme(end), shape) for end in ("smallest", "largest")} == {256}
+        assert {tokens(encoder(space.extreme(end)), shape) for end in ("smallest", "largest")} == {
+            256
+        }
         assert space.network["stem"] == ("conv",)
-        assert space.depth == (2, 3, 4, 5, 6)
+        assert space.stacks[0].depth == (2, 3, 4, 5, 6)
         widths = space.network["width"]
         assert (min(widths), max(widths)) == (48, 96)
-        for layer in space.layers:
+        for layer in space.stacks[0].layers:
             assert set(layer["head_width"]) == {8, 16}
             assert RELPOS not in layer["attention"]
 
@@ -111,8 +120,20 @@ class TestShipped:
         jsonschema.Draft202012Validator.check_schema(space_schema())
 
     def test_the_readme_names_every_space(self) -> None:
-        text = (FOLDER / "README.md").read_text()
-        assert [name for name in SHIPPED if f"`{name}`" not in text] == []
+        rows = re.findall(
+            r"^\| `(\w+)` \| (\S+) \|", (FOLDER / "README.md").read_text(), re.MULTILINE
+        )
+        assert dict(rows) == {name: rounded(load_space(name).size) for name in SHIPPED}
+
+    def test_the_forms_in_the_readme_are_spaces(self) -> None:
+        forms = re.findall(r"^```yaml\n(.*?)^```", (FOLDER / "README.md").read_text(), re.M | re.S)
+        spaces = [load_space(parse_yaml(form, "README.md")) for form in forms]
+        assert [space.kind for space in spaces] == ["encoder", "encoder_decoder"]
+
+
+def rounded(count: int) -> str:
+    """Two digits and the power of ten."""
+    return re.sub(r"e\+0*", "e", f"{count:.1e}")
 
 
 BAD_SIZES = [0, -1, 1.5, True, "a", 10**9, None, float("nan"), [1, 0], {"a": 1}]
@@ -150,7 +171,8 @@ class TestBadSpaces:
             ),
             ({"widht": 16}, r"widht: unknown key; did you mean 'width'\? allowed: .*patch_size"),
             ({1: 2}, r"1: Keys should be strings"),
-            ({"kind": "decoder"}, r"kind: Input should be 'encoder', 'decoder' given"),
+            ({"kind": "decoder"}, r"kind: 'decoder' given; allowed: encoder, encoder_decoder$"),
+            ({"kind": ["encoder"]}, r"kind: \['encoder'\] given; allowed: encoder, "),
             ({"name": "No Name"}, r"name: String should match pattern .* 'No Name' given"),
             ({"stem": "covn"}, r"stem: choice 1: unknown name 'covn'; did you mean 'conv'"),
             ({"norm": ["layernorn"]}, r"norm: choice 1: unknown norm .*did you mean 'layernorm'"),

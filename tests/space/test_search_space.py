@@ -16,16 +16,28 @@ from hypothesis import strategies as st
 from nas.cost.analytic import costs
 from nas.errors import SpecError
 from nas.operators.declaration import Choice
-from nas.space.architecture import Architecture
+from nas.space.architecture import Architecture, Encoder
 from nas.space.blueprint import blueprint
 from nas.space.dimension import dimensions
+from nas.space.gene import End
 from nas.space.loader import load_space
-from nas.space.search_space import End, SearchSpace
-from nas.space.task_shape import TaskShape
-from tests.space.spaces import GIVEN, LAYERS, OVERRIDDEN, RATIOS, SHIPPED, SMALL, VARIED, small
+from nas.space.search_space import SearchSpace
+from nas.space.task_shape import ImageShape
+from tests.space.spaces import (
+    GIVEN,
+    LAYERS,
+    OVERRIDDEN,
+    RATIOS,
+    SHIPPED,
+    SMALL,
+    VARIED,
+    encoder,
+    shape_of,
+    small,
+)
 
 SPACES = {**SMALL, **{name: load_space(name) for name in SHIPPED}}
-SHAPE = TaskShape(side=8, channels=3, classes=10)
+SHAPE = ImageShape(side=8, channels=3, classes=10)
 spaces = st.sampled_from(sorted(SPACES)).map(SPACES.__getitem__)
 seeds = st.integers(0, 2**32)
 
@@ -65,7 +77,7 @@ class TestClosure:
         architecture = space.sample(random.Random(seed))
         genome = space.genome(architecture)
         assert space.build(genome) == architecture
-        active = space.active(genome[0])
+        active = space.active(genome)
         assert all((index >= 0) == (place in active) for place, index in enumerate(genome))
 
     @given(spaces, seeds)
@@ -112,14 +124,17 @@ class TestContents:
         for each in OVERRIDDEN.enumerate():
             assert each.depth in (1, 3)
             assert each.layers[0].attention == Choice("softmax")
+            width = encoder(each).width
             if each.depth == 3:
                 assert [layer.ffn_width for layer in each.layers[:2]] == [16, 16]
-                assert each.layers[2].ffn_width in (each.width * 0.5, each.width * 2.5)
+                assert each.layers[2].ffn_width in (width * 0.5, width * 2.5)
                 assert each.layers[2].heads == 3
 
     def test_ratios_are_of_the_width_at_hand(self) -> None:
         seen = {
-            (each.width, layer.ffn_width) for each in RATIOS.enumerate() for layer in each.layers
+            (encoder(each).width, layer.ffn_width)
+            for each in RATIOS.enumerate()
+            for layer in each.layers
         }
         assert seen == {(16, 16), (16, 32), (24, 24), (24, 48)}
 
@@ -158,7 +173,7 @@ class TestContents:
         assert OVERRIDDEN.allows_everywhere(Choice("softmax"))
         assert not OVERRIDDEN.allows_everywhere(Choice("linear"))
         assert OVERRIDDEN.all_attentions == (Choice("softmax"), Choice("linear"))
-        with pytest.raises(SpecError, match="not every layer may have attention linear"):
+        with pytest.raises(SpecError, match="not every site may have attention linear"):
             OVERRIDDEN.homogeneous(Choice("linear"))
 
     def test_covering_architectures_hold_every_tensor(self, space: SearchSpace) -> None:
@@ -176,7 +191,7 @@ class TestContents:
         assert all(space.contains(each) for each in space.covering())
 
     def test_covering_architectures_cross_every_choice_that_does_not_just_grow(self) -> None:
-        fields = [name for name in dimensions(Architecture) if name != "width"]
+        fields = [name for name in dimensions(Encoder) if name != "width"]
         crossed = {tuple(getattr(each, name) for name in fields) for each in VARIED.covering()}
         assert set(VARIED.network) == {*fields, "width"}
         assert crossed == set(itertools.product(*(VARIED.network[name] for name in fields)))
@@ -185,27 +200,26 @@ class TestContents:
 class TestExtremes:
     @pytest.mark.parametrize("end", ["smallest", "largest"])
     def test_sizes_are_at_their_ends(self, space: SearchSpace, end: End) -> None:
-        extreme = space.extreme(end)
+        extreme = encoder(space.extreme(end))
         pick, other = (min, max) if end == "smallest" else (max, min)
         assert space.contains(extreme)
-        assert extreme.depth == pick(space.depth)
+        assert extreme.depth == pick(space.stacks[0].depth)
         assert extreme.width == pick(space.network["width"])
         # A larger patch has fewer tokens.
         assert extreme.patch_size == other(space.network["patch_size"])
-        for layer, choices in zip(extreme.layers, space.layers, strict=False):
+        for layer, choices in zip(extreme.layers, space.stacks[0].layers, strict=False):
             assert layer.heads == pick(choices["heads"])
 
     @pytest.mark.parametrize("name", SHIPPED)
     def test_flops_of_every_architecture_lie_between(self, name: str) -> None:
         space = load_space(name)
-        shape = TaskShape(side=8 if name == "digits_tiny" else 224, channels=3, classes=10)
-        rng = random.Random(0)
+        rng, shape = random.Random(0), shape_of(space)
         for _ in range(20):
             architecture = space.sample(rng)
-            types = [layer.attention for layer in architecture.layers]
-            low = costs(space.extreme("smallest", *types), shape).flops
-            high = costs(space.extreme("largest", *types), shape).flops
-            assert low <= costs(architecture, shape).flops <= high
+            ends = (space.extreme("smallest"), space.extreme("largest"))
+            low, high = (each.replace_attention_like(architecture) for each in ends)
+            found = [costs(each, shape).flops for each in (low, architecture, high)]
+            assert found == sorted(found)
 
     def test_types_are_repeated_over_the_layers(self) -> None:
         linear, softmax = Choice("linear"), Choice("softmax")
@@ -215,7 +229,7 @@ class TestExtremes:
 
     def test_fields_without_an_order_take_their_first_choice(self) -> None:
         for end in ("smallest", "largest"):
-            extreme = VARIED.extreme(end)
+            extreme = encoder(VARIED.extreme(end))
             named = (extreme.stem, extreme.norm, extreme.pooling, extreme.position)
             assert named == ("patch", "rmsnorm", "class_token", "none")
             assert str(extreme.layers[0].attention) == "softmax_relpos(max_distance=2)"
@@ -249,7 +263,9 @@ class TestSamplingLaw:
     def test_shallow_networks_are_drawn_as_often_as_deep_ones(self) -> None:
         space, rng = load_space("mixformer_cifar10"), random.Random(5)
         counts = Counter(space.sample(rng).depth for _ in range(3_000))
-        assert all(abs(counts[depth] - 1_000) < 4 * math.sqrt(2_000 / 3) for depth in space.depth)
+        assert all(
+            abs(counts[depth] - 1_000) < 4 * math.sqrt(2_000 / 3) for depth in space.stacks[0].depth
+        )
 
 
 class TestEncoding:

@@ -100,7 +100,9 @@ class StrategyConformance:
         trials = run(self.strategy, problem_of(space), seed=1, count=60, batch=batch)
         assert len({trial.architecture for trial in trials}) == 60
 
-    @pytest.mark.parametrize("name", ["cifar10_small", "digits_tiny"])
+    @pytest.mark.parametrize(
+        "name", ["cifar10_small", "digits_tiny", "numbers_tiny", "wmt14_en_de"]
+    )
     def test_shipped_spaces_work(self, name: str) -> None:
         space = load_space(name)
         trials = run(self.strategy, problem_of(space), seed=1, count=80)

@@ -8,14 +8,16 @@ from functools import lru_cache
 from nas.search.objective import Constraint, Metric, Objective
 from nas.search.problem import Problem
 from nas.search.trial import Measurement, Trial
-from nas.space.architecture import Architecture
+from nas.space.architecture import Architecture, Encoder, EncoderDecoder
 from nas.space.blueprint import blueprint
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape, TextShape
 from nas.strategy.strategy import Strategy
+from tests.space.spaces import encoder
 
-DIGITS = TaskShape(side=8, channels=1, classes=10)
+DIGITS = ImageShape(side=8, channels=1, classes=10)
+SENTENCES = TextShape(50, 50, source_length=20, target_length=12)
 LOSS = Metric("cross_entropy", "minimize", "nats")
 ACCURACY = Metric("accuracy", "maximize", "fraction")
 FLOPS = Metric("flops", "minimize", "operations", analytic=True)
@@ -38,8 +40,9 @@ def space_of(**changes: object) -> SearchSpace:
 
 @lru_cache(maxsize=100_000)
 def costs(architecture: Architecture) -> Mapping[str, float]:
-    """Exact parameters and FLOPs (2 x MAC) for digits."""
-    parts = list(blueprint(architecture, DIGITS))
+    """Exact parameters and FLOPs (2 x MAC) for digits, or for sentences."""
+    shape = DIGITS if isinstance(architecture, Encoder) else SENTENCES
+    parts = list(blueprint(architecture, shape))
     macs = sum(count for part in parts for _, count in part.macs)
     return {"params": sum(part.params for part in parts), "flops": 2 * macs}
 
@@ -65,7 +68,11 @@ def cross_entropy(architecture: Architecture, world: int = 0) -> float:
     Types differ by place and head width, two layers of one efficient kind do not add up, and
     `world` seeds what no structure explains (standard deviation 0.015).
     """
-    gain: float = 0.25 * (architecture.width / 32) ** 0.5 + 0.2 * (architecture.patch_size == 1)
+    if isinstance(architecture, EncoderDecoder):
+        gain: float = 0.2 * ((architecture.encoder_width + architecture.decoder_width) / 64) ** 0.5
+    else:
+        outer = encoder(architecture)
+        gain = 0.25 * (outer.width / 32) ** 0.5 + 0.2 * (outer.patch_size == 1)
     previous = None
     for place, layer in enumerate(architecture.layers):
         kind = layer.attention.type
