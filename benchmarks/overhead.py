@@ -48,7 +48,7 @@ def measure(executor: str, trials: int, folder: Path) -> Overhead:
             "space": "digits_tiny",
             "budget": {"trials": trials},
             "supernet": {"steps": 20},
-            "evaluation": {"images": 100},
+            "evaluation": {"examples": 100},
             "controls": {"random": 0, "homogeneous": 0},
             "executor": {"name": executor, "workers": 1, "cores": 1},
         }

@@ -18,7 +18,7 @@ from benchmarks.measuring.report import machine, parser, print_table, write
 from benchmarks.supernet_step import Case, Step
 from nas import catalog
 from nas.errors import DataError
-from nas.search.recipe import Augmentation, SupernetRecipe
+from nas.search.recipe import Augmentation, SupernetRecipe, TrainingRecipe
 from nas.space.loader import load_space
 from nas.task.task import ImageData, data_root
 
@@ -34,7 +34,7 @@ AUGMENTATIONS = {
 def steps(data: ImageData, batch: int) -> dict[str, Step]:
     """Training steps on a batch that lies ready: as a search takes them, and the cheapest."""
     task = catalog.TASKS.load("cifar10")
-    images, labels = data.training_batch(0, batch, 0, Augmentation())
+    images, labels, *_ = data.training_batch(0, TrainingRecipe(batch_size=batch), 0)
     case = Case(load_space("cifar10_small"), task.shape(task.options_model()), images, labels)
     smallest = case.space.extreme("smallest")
     return {
@@ -45,7 +45,8 @@ def steps(data: ImageData, batch: int) -> dict[str, Step]:
 
 def against(step: Step, data: ImageData, batch: int, given: Augmentation, pairs: int) -> Paired:
     """The training step (a) and the making of a batch (b), in turns."""
-    return compare(step, lambda number: data.training_batch(number, batch, 0, given), pairs)
+    recipe = TrainingRecipe(batch_size=batch, augmentation=given)
+    return compare(step, lambda number: data.training_batch(number, recipe, 0), pairs)
 
 
 def main() -> None:

@@ -24,15 +24,17 @@ from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.operators.declaration import Choice
 from nas.search.recipe import SupernetRecipe
-from nas.space.architecture import Architecture, Layer
+from nas.space.architecture import Architecture, Encoder
+from nas.space.layer import EncoderLayer
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
+from nas.task.task import Batch
 from nas.train.sampling import Schedule
 from nas.train.supernet import Subnets
 
 SINGLE_PATH_BAR, SANDWICH_BAR, MEMORY_BAR = 1.05, 3.0, 1.3
-CIFAR10 = TaskShape(side=32, channels=3, classes=10)
+CIFAR10 = ImageShape(side=32, channels=3, classes=10)
 SOFTMAX = Choice("softmax")
 SANDWICH = SupernetRecipe(sampling="sandwich", random_subnets=2, distill_after=0)
 Step = Callable[[int], None]
@@ -41,7 +43,7 @@ Step = Callable[[int], None]
 class PlainBlock(nn.Module):
     """A pre-norm transformer layer as one writes it by hand: fused QKV, torch's SDPA, an MLP."""
 
-    def __init__(self, width: int, layer: Layer) -> None:
+    def __init__(self, width: int, layer: EncoderLayer) -> None:
         super().__init__()
         inner = layer.heads * layer.head_width
         self.heads = layer.heads
@@ -62,7 +64,7 @@ class PlainBlock(nn.Module):
 class PlainViT(nn.Module):
     """A static vision transformer with softmax attention, sized like an architecture."""
 
-    def __init__(self, architecture: Architecture, shape: TaskShape) -> None:
+    def __init__(self, architecture: Encoder, shape: ImageShape) -> None:
         super().__init__()
         width, patch = architecture.width, architecture.patch_size
         if architecture.stem == "conv":
@@ -105,12 +107,13 @@ class Case:
     """The batch that every net of the comparison trains on."""
 
     space: SearchSpace
-    shape: TaskShape
+    shape: ImageShape
     images: Tensor
     labels: Tensor
 
     def plain(self, architecture: Architecture) -> tuple[nn.Module, Step]:
         """The hand-written ViT of this size."""
+        assert isinstance(architecture, Encoder)
         network = PlainViT(architecture, self.shape).to(self.images.device)
         return network, self._static(network)
 
@@ -138,13 +141,16 @@ class Case:
         """A supernet trained by a recipe's schedule and losses."""
         network = Supernet(self.space, self.shape).to(self.images.device)
         nets = Subnets(Schedule(self.space, recipe, 0), recipe)
-        return network, update(network, lambda n: nets(n, network, self.images, self.labels))
+        batch = Batch(self.images, self.labels, torch.arange(len(self.labels)))
+        return network, update(network, lambda n: nets(n, network, batch))
 
 
 def middle(space: SearchSpace) -> Architecture:
     """A softmax network of a middle size: sliced along every axis."""
     sizes = space.extreme("largest", SOFTMAX)
     smaller = space.extreme("smallest", SOFTMAX)
+    assert isinstance(sizes, Encoder)
+    assert isinstance(smaller, Encoder)
     layer, least = sizes.layers[0], smaller.layers[0]
     half = dataclasses.replace(
         layer, heads=layer.heads - 2, ffn_width=(layer.ffn_width + least.ffn_width) // 2

@@ -25,6 +25,10 @@ TASKS = Registry(
         "digits": "nas.task.image_classification:DIGITS",
         "cifar10": "nas.task.image_classification:CIFAR10",
         "image_folder": "nas.task.image_classification:IMAGE_FOLDER",
+        "wmt14_en_de": "nas.task.translation:WMT14_EN_DE",
+        "multi30k_en_de": "nas.task.translation:MULTI30K_EN_DE",
+        "parallel_text": "nas.task.translation:PARALLEL_TEXT",
+        "numbers_en_de": "nas.task.numbers:NUMBERS_EN_DE",
     },
 )
 COSTS = Registry(

@@ -2,8 +2,10 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # A property is tested on the same examples everywhere, so that a red test is red again.
@@ -19,3 +21,11 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Where there is no GPU, Triton's kernels run by its interpreter; torch imports Triton too.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tasks keep stands in a folder of the run, made anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield

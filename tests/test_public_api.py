@@ -47,7 +47,7 @@ REQUEST = {
     "batch": 5,
     "budget": {"trials": 10},
     "supernet": {"steps": 20, "warmup_steps": 5},
-    "evaluation": {"images": 60},
+    "evaluation": {"examples": 60},
     "controls": {"random": 2, "homogeneous": 0},
     "executor": "local",
 }

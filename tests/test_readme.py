@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
+import json
 import re
 import shlex
 import sys
 import types
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,15 @@ import torch
 from PIL import Image
 
 from nas import catalog
+from nas.cli.app import run
 from nas.cli.progress import Bars
 from nas.model.supernet import Supernet
 from nas.run.running import Update
 from nas.search.spec import load_spec
 from nas.space.loader import load_space, space_names
 from nas.space.reading import parse_yaml
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
+from nas.train.standalone import standalone_file, train_standalone
 from tests.cli.terminal import nas, written
 
 ROOT = Path(__file__).parents[1]
@@ -47,11 +52,19 @@ TINY: dict[str, Any] = {
     "budget": {"trials": 6},
     "supernet": RECIPE,
     "standalone": RECIPE,
-    "evaluation": {"images": 4},
+    "evaluation": {"examples": 4},
     "controls": {"random": 2, "homogeneous": 1},
     "confirmation": {"members": 1, "seeds": 2, "flops_tolerance": 0.3},
     "executor": "local",
 }
+TRANSLATION: dict[str, Any] = {
+    "name": "translation",
+    "task": {
+        "name": "numbers_en_de", "vocabulary": 260, "pairs": 100, "validation": 10, "test": 10,
+    },
+    "space": "numbers_tiny",
+    "standalone": {"steps": 2, "batch_tokens": 100, "warmup_steps": 1},
+}  # fmt: skip
 
 
 def blocks(language: str, page: str = README) -> list[str]:
@@ -83,7 +96,8 @@ def settle(patch: pytest.MonkeyPatch, folder: Path) -> None:
         "NAS_HOME", "NAS_STORE_URL", "NAS_SEARCH_SPACES", "NAS_DATA_DIR", "MLFLOW_TRACKING_URI",
     ):  # fmt: skip
         patch.delenv(name, raising=False)
-    patch.setattr("nas.run.running.Projector", lambda *_: nullcontext())
+    patch.setenv("NAS_CACHE_DIR", str(folder / "cache"))
+    patch.setattr("nas.run.running.Projector", lambda *_: contextlib.nullcontext())
     patch.setattr("nas.task.cifar10_files._faults", lambda _: [])
     patch.chdir(folder)
 
@@ -95,6 +109,8 @@ class Typed:
     folder: Path
     finished: str
     stopped: str
+    model: Path
+    """A translation network trained alone."""
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +123,10 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Typed:
         for number in range(30):
             pixels = generator.integers(0, 256, (32, 32, 3), numpy.uint8)
             Image.fromarray(pixels).save(folder / "data" / "leaves" / name / f"{number}.png")
+    # As if WMT14 had been downloaded.
+    (folder / "data" / "wmt14_en_de").mkdir()
+    for split, language in itertools.product(("train", "valid", "test"), ("en", "de")):
+        written(folder / "data" / "wmt14_en_de" / f"{split}.{language}", "A line.\n")
     (request,) = blocks("yaml")
     given = parse_yaml(request, "README.md") | TINY
     given["task"]["path"] = "leaves"
@@ -122,8 +142,20 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Typed:
         written(folder / "ARCHITECTURE.json", nas("pareto", finished, "--best").out)
         patch.setattr(Bars, "__call__", interrupt)
         said = nas("search", "my-search.yaml")
+        model = translating(folder)
     assert said.code == 130
-    return Typed(folder, finished, said.err.split()[1])
+    return Typed(folder, finished, said.err.split()[1], model)
+
+
+def translating(folder: Path) -> Path:
+    """A network that `nas confirm` could have trained, for two steps, and its architecture."""
+    spec = load_spec(TRANSLATION)
+    architecture = spec.search_space.extreme("smallest")
+    written(folder / "text.json", json.dumps(architecture.to_json()))
+    data = catalog.TASKS.load("numbers_en_de").load(spec.task.configured(catalog.TASKS, ""), folder)
+    for _ in train_standalone(architecture, spec, data, seed=0, folder=folder, device="cpu"):
+        pass
+    return standalone_file(folder, architecture, 0)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -132,18 +164,36 @@ def test_a_command_runs(form: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
     names = {
         "ID": typed.stopped if "--resume" in form else typed.finished,
         "NAME": "cifar10_small",
+        "MODEL": typed.model,
+        "ARCHITECTURE.json": "text.json" if "wmt14_en_de" in form else "ARCHITECTURE.json",
         "FILE": "page.html" if "--html" in form else ROOT / "search_spaces" / "digits_tiny.yaml",
     }
     program, *words = shlex.split(form)
     assert program == "nas"
+    if words[0] == "translate":
+        # With or without the shell's `< en > de`.
+        assert words[2:] in ([], ["<", "en", ">", "de"])
+        assert translated(typed.model, b"one\n\ntwo\n", monkeypatch).count(b"\n") == 3
+        return
     said = nas(*(names.get(word, word) for word in words))
     assert said.code == 0, said.err
     assert said.out
 
 
+def translated(model: Path, lines: bytes, patch: pytest.MonkeyPatch) -> bytes:
+    """What `nas translate` writes for what it reads."""
+    patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    out = io.BytesIO()
+    with contextlib.redirect_stdout(io.TextIOWrapper(out)) as text:
+        assert run(["translate", str(model)]) == 0
+        text.flush()
+        return out.getvalue()
+
+
 def test_every_command_and_option_is_among_those_run() -> None:
     assert {form.split()[1] for form in FORMS} == {
         "search", "list", "pareto", "confirm", "compare", "cost", "spaces", "data", "doctor",
+        "translate",
     }  # fmt: skip
     told, run = (set(re.findall(r"--[a-z][a-z-]*", text)) for text in (README, "\n".join(FORMS)))
     # Where things are kept is the next test's, and the other is MLflow's own.
@@ -204,6 +254,7 @@ def test_the_request_is_valid(tmp_path: Path) -> None:
     given = parse_yaml(request, "README.md")
     given["task"]["path"] = str(tmp_path)
     spec = load_spec(given)
+    assert isinstance(spec.task_shape, ImageShape)
     assert spec.task_shape.classes == 2
     assert spec.search_space.name == "cifar10_small"
 
@@ -240,14 +291,14 @@ def test_an_attention_type_in_ten_lines(monkeypatch: pytest.MonkeyPatch) -> None
     given = load_space("digits_tiny").to_json()
     given["layers"]["attention"] = ["softmax", "sharp_softmax"]
     space = load_space(given)
-    supernet = Supernet(space, TaskShape(8, 1, 10)).eval()
+    supernet = Supernet(space, ImageShape(8, 1, 10)).eval()
     plain, sharp = (space.extreme("largest", choice) for choice in space.all_attentions)
     images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         scores = supernet(images, sharp)
         torch.testing.assert_close(supernet.extract(sharp)(images), scores)
         # Per-type weights: only the same weights show that the function itself is another.
-        shared = Supernet(space, TaskShape(8, 1, 10), "shared_qkvo").eval()
+        shared = Supernet(space, ImageShape(8, 1, 10), "shared_qkvo").eval()
         assert not torch.allclose(shared(images, sharp), shared(images, plain))
 
 

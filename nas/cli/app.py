@@ -14,7 +14,7 @@ from types import FrameType
 
 import typer
 
-from nas.cli import cost, maintenance, results, search, spaces
+from nas.cli import cost, maintenance, results, search, spaces, translate
 from nas.cli.tables import terminal
 from nas.errors import (
     CheckpointError,
@@ -39,6 +39,7 @@ search.register(app)
 results.register(app)
 cost.register(app)
 spaces.register(app)
+translate.register(app)
 maintenance.register(app)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,16 +31,23 @@ def cost(
     measure: Annotated[
         list[str] | None, typer.Option(help="Another cost to measure. May be repeated.")
     ] = None,
+    convention: Annotated[
+        Literal["all", "hat"],
+        typer.Option(help="What is counted: all, or the layers at length 30 as HAT publishes."),
+    ] = "all",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    batch: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images or sentences a pass.")] = 1,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    beam: Annotated[int, typer.Option(min=1, help="Hypotheses a sentence.")] = 4,
+    source_length: Annotated[int, typer.Option(min=1, help="Source tokens, for latency.")] = 30,
+    target_length: Annotated[int, typer.Option(min=1, help="Target tokens, for latency.")] = 30,
     repetitions: Annotated[int, typer.Option(min=1, help="Timed passes.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Exact costs, FLOPs by part, and what is measured on request."""
     from nas import catalog
-    from nas.cost.analytic import flops_by_group
+    from nas.cost.analytic import by_site, flops_by_group, hat_convention
     from nas.cost.cost import exact_costs
     from nas.search.spec import parse_workload
     from nas.space.architecture import load_architecture
@@ -53,12 +60,20 @@ def cost(
         "dtype": dtype,
         "batch": batch,
         "threads": threads,
+        "beam": beam,
+        "source_length": source_length,
+        "target_length": target_length,
         "repetitions": repetitions,
     }
     workload = parse_workload(given, "nas cost")
     shown: dict[str, Any] = {"id": found.id, "task": task, **exact_costs(shape, workload)(found)}
     shown = {key: _plain(value) for key, value in shown.items()}
-    shown["flops_by_group"] = flops_by_group(found, shape)
+    if convention == "hat":
+        counted = hat_convention(found, shape)
+        shown |= {"convention": "hat", "params": counted.params, "flops": counted.flops}
+    else:
+        shown["flops_by_group"] = flops_by_group(found, shape)
+        shown["by_site"] = by_site(found, shape)
     wanted = ["latency_ms"] * latency + (measure or [])
     if wanted:
         shown |= _measured(wanted, found, shape, workload)

@@ -192,7 +192,8 @@ def _data() -> str:
 
     root = data_root().resolve()
     held = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-    return f"{root}: {', '.join(held) or 'nothing (nas data prepare cifar10; digits needs none)'}"
+    none = "nothing (nas data prepare cifar10; digits and numbers_en_de need none)"
+    return f"{root}: {', '.join(held) or none}"
 
 
 def _devices() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,12 +48,11 @@ def show(space: Space, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(_facts(found) | {"choices": found.to_json()}))
         return
     typer.echo(f"{found.name}: {found.size} architectures, digest {found.digest}")
-    for name, choices in found.to_json().items():
-        if name not in ("name", "kind"):
-            shown = choices.items() if isinstance(choices, dict) else [("", choices)]
-            for field, values in shown:
-                label = f"{name}.{field}" if field else name
-                typer.echo(f"  {label:20} {json.dumps(values)}")
+    shown = {name: held for name, held in found.to_json().items() if name not in ("name", "kind")}
+    lines = [line for name, choices in shown.items() for line in _flat(name, choices)]
+    width = max(len(path) for path, _ in lines)
+    for path, values in lines:
+        typer.echo(f"  {path:{width}}  {json.dumps(values)}")
 
 
 @spaces.command()
@@ -74,12 +74,25 @@ def schema() -> None:
     typer.echo(json.dumps(space_schema(), indent=2))
 
 
+def _flat(path: str, choices: Any) -> Iterator[tuple[str, Any]]:
+    """Every list of choices with its key path."""
+    if not isinstance(choices, dict):
+        yield path, choices
+        return
+    for key, each in choices.items():
+        yield from _flat(f"{path}.{key}", each)
+
+
 def _facts(space: SearchSpace) -> dict[str, Any]:
     return {
         "name": space.name,
         "size": space.size,
         "digest": space.digest,
-        "depth": list(space.depth),
+        "kind": space.kind,
+        **{
+            stack.path("depth"): list(choices.depth)
+            for stack, choices in zip(space.owner.stacks, space.stacks, strict=True)
+        },
         "attentions": [str(each) for each in space.all_attentions],
     }
 

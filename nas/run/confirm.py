@@ -40,7 +40,7 @@ def confirm(
     the same recipe with the same seeds.
 
     Raises `SearchStateError` for an unfinished search and one whose supernet is gone, and
-    `CheckpointError` where the images are not those that the supernet learnt from.
+    `CheckpointError` where the data are not those that the supernet learnt from.
     """
     record = SqlStore(place.record_url).get(search)
     if record.state != "succeeded":
@@ -72,7 +72,7 @@ def _note_weights(running: Running, trials: Sequence[Trial]) -> None:
 
 
 def _check_supernet(running: Running) -> None:
-    """Raises where the supernet is gone, unfinished, or learnt from other images than these."""
+    """Raises where the supernet is gone, unfinished, or learnt from other data than these."""
     file = supernet_file(running.setup.supernet)
     if not file.exists():
         raise SearchStateError(
@@ -84,7 +84,7 @@ def _check_supernet(running: Running) -> None:
             f"search {running.id}: its supernet {file} is trained to a part only; put the finished "
             "one back (MLflow has a copy, supernet.safetensors), or run the request as a new search"
         )
-    # A training that is finished only compares the images, where they are: on a worker.
+    # A training that is finished only compares the data, where they are: on a worker.
     for _ in running.executor.train(running.setup):
         pass
 
@@ -138,7 +138,7 @@ def _rival(member: Trial, attention: Choice) -> str:
 def _matched(running: Running, member: Trial, attention: Choice) -> list[Architecture]:
     """Homogeneous networks of a type whose FLOPs are the member's, within the tolerance."""
     spec = running.spec
-    own = all(layer.attention == attention for layer in member.architecture.layers)
+    own = all(each == attention for each in member.architecture.attentions)
     if own or not spec.search_space.allows_everywhere(attention):
         return []
     flops = FLOPS.of(member.architecture, spec.task_shape)

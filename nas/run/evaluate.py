@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,15 +17,18 @@ from torch import Tensor
 from nas import catalog
 from nas.cost.cost import Candidate, Figure, exact_costs, measured
 from nas.cost.machine import machine
-from nas.errors import EtnasError, MachineUnavailable, TrainingDiverged, headline
+from nas.errors import EtnasError, MachineUnavailable, SpecError, TrainingDiverged, headline
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
+from nas.run.translating import translated
+from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Measurement, Proposal, Standing
 from nas.space.architecture import Architecture
-from nas.task.task import ImageData, LabelledImages, Scores, Task
+from nas.task.task import Data, Examples, Scores, Task
+from nas.task.text_data import TextData
 from nas.train.loop import Progress
-from nas.train.scoring import score
+from nas.train.scoring import paired_error, score
 from nas.train.standalone import load_standalone, train_standalone
 from nas.train.supernet import load_supernet, train_supernet
 
@@ -55,7 +59,7 @@ def device_of(spec: SearchSpec) -> torch.device:
     return torch.device("cuda" if spec.executor.gpus > 0 else "cpu")
 
 
-def load_data(spec: SearchSpec, data_root: Path) -> ImageData:
+def load_data(spec: SearchSpec, data_root: Path) -> Data:
     """The task's data under its options; raises `DataError`."""
     task: Task = catalog.TASKS.load(spec.task.name, "task")
     return task.load(spec.task.configured(catalog.TASKS, "task"), data_root)
@@ -70,8 +74,9 @@ def train(setup: Setup) -> Generator[Progress]:
     spec = setup.request()
     torch.set_num_threads(spec.executor.cores_for_training)
     data = load_data(spec, setup.data_root)
-    # Found before hours of training: the images that candidates are scored on must be there.
-    data.validation(spec.evaluation.images)
+    # Found before hours of training: the examples that candidates are scored on must be there.
+    data.validation(spec.evaluation.examples)
+    _check_batches(spec, data)
     device = device_of(spec)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MachineUnavailable(
@@ -83,10 +88,20 @@ def train(setup: Setup) -> Generator[Progress]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, EtnasError) or not _is_memory(error):
             raise
+        size = batch_key(catalog.TASKS.load(spec.task.name).unit)
         raise MachineUnavailable(
             "this worker has not enough memory to train the supernet; a smaller "
-            f"supernet.batch_size or a smaller space may help ({headline(error)})"
+            f"supernet.{size} or a smaller space may help ({headline(error)})"
         ) from error
+
+
+def _check_batches(spec: SearchSpec, data: Data) -> None:
+    """Raises `SpecError` where a recipe's batches are too small for these data."""
+    for where, recipe in (("supernet", spec.supernet), ("standalone", spec.standalone)):
+        try:
+            data.training_batch(0, recipe, spec.seed)
+        except SpecError as error:
+            raise SpecError(f"{where}.{error}") from error
 
 
 def _try_measured_costs(spec: SearchSpec) -> None:
@@ -139,15 +154,16 @@ class Evaluator:
             reason = f"constraint not met: {'; '.join(broken)}"
             return replace(Measurement.of(metrics), state="infeasible", reason=reason)
         if proposal.role == "confirmed":
-            trained = Measurement.of(metrics | self._trained(proposal))
-            return replace(trained, machines={"confirmation": machine(self.device)})
+            found, signatures = self._trained(proposal)
+            origins = {"confirmation": machine(self.device), **signatures}
+            return replace(Measurement.of(metrics | found), provenance=origins)
         metrics |= self._sliced(architecture)
         figures = self._figures(architecture)
         for name, figure in figures.items():
             metrics |= {**figure.details, name: figure.value}
-        machines = {name: figure.machine for name, figure in figures.items() if figure.machine}
-        machines["evaluation"] = machine(self.device)
-        return replace(Measurement.of(metrics), machines=machines)
+        origins = {name: figure.machine for name, figure in figures.items() if figure.machine}
+        origins["evaluation"] = machine(self.device)
+        return replace(Measurement.of(metrics), provenance=origins)
 
     def _figures(self, architecture: Architecture) -> dict[str, Figure]:
         """What is measured of the slice, standing alone, on this machine."""
@@ -166,39 +182,58 @@ class Evaluator:
         """The trained supernet, in evaluation mode."""
         return load_supernet(self.spec, self.setup.supernet, self.device, self.data)
 
-    def _score(self, forward: Callable[..., Tensor], chosen: LabelledImages) -> Scores:
-        size = self.spec.evaluation.batch_size
-        return score(self.task, forward, self.data, chosen, batch_size=size, device=self.device)
+    @cached_property
+    def _placed(self) -> Data:
+        """The data beside the networks, brought there once for all of them."""
+        return self.data.to(self.device)
+
+    def _score(self, forward: Callable[..., Tensor], chosen: Examples) -> Scores:
+        return score(self.task, forward, self._placed, chosen, self.spec.evaluation)
 
     def _slice_scores(self, architecture: Architecture) -> Scores:
-        chosen = self.data.validation(self.spec.evaluation.images)
-        return self._score(lambda images: self.supernet(images, architecture), chosen)
+        chosen = self._placed.validation(self.spec.evaluation.examples)
+        return self._score(lambda inputs: self.supernet(inputs, architecture), chosen)
 
     @cached_property
-    def _reference(self) -> Tensor:
-        """Losses of the space's largest network: what paired differences are taken to."""
-        return self._slice_scores(self.spec.search_space.extreme("largest")).losses
+    def _reference(self) -> Scores:
+        """Those of the space's largest network: what paired differences are taken to."""
+        return self._slice_scores(self.spec.search_space.extreme("largest"))
 
     def _sliced(self, architecture: Architecture) -> dict[str, float]:
         scores = self._slice_scores(architecture)
-        difference = scores.losses.double() - self._reference.double()
-        paired = float(difference.std() / len(difference) ** 0.5)
+        paired = paired_error(scores, self._reference)
         return {**self.task.summary(scores), f"{self.task.primary}_paired_se": paired}
 
     # -- stand-alone -----------------------------------------------------------------------------
 
-    def _trained(self, proposal: Proposal) -> dict[str, float]:
+    def _trained(self, proposal: Proposal) -> tuple[dict[str, float], dict[str, str]]:
+        """Metrics of the network trained alone, and how those of its own texts were computed."""
         architecture, folder = proposal.architecture, self.setup.standalone
         seed = Standing.of(proposal).seed
         assert seed is not None, "confirmed networks are proposed with one"
         training = train_standalone(
-            architecture, self.spec, self.data, seed=seed, folder=folder, device=self.device
+            architecture, self.spec, self._placed, seed=seed, folder=folder, device=self.device
         )
         for _ in training:
             pass
         network = load_standalone(
             architecture, self.spec, seed=seed, folder=folder, device=self.device
         )
-        found = self.task.summary(self._score(network, self.data.validation()))
-        tested = self.task.summary(self._score(network, self.data.test()))
-        return found | {f"test_{name}": value for name, value in tested.items()}
+        found = self.task.summary(self._score(network, self._placed.validation()))
+        chosen = self._placed.test()
+        tested = self.task.summary(self._score(network, chosen))
+        judged, signatures = self._judged(network, chosen) if self.task.generated else ({}, {})
+        tested |= judged
+        found |= {f"test_{name}": value for name, value in tested.items()}
+        return found, {f"test_{name}": text for name, text in signatures.items()}
+
+    def _judged(
+        self, network: StandaloneNetwork, chosen: Any
+    ) -> tuple[dict[str, float], dict[str, str]]:
+        """Metrics of what the network writes for these examples, and how they were computed."""
+        data, evaluation = self._placed, self.spec.evaluation
+        assert isinstance(data, TextData), "sentences are what networks write"
+        written = translated(network, data, chosen, evaluation)
+        values, signatures = self.task.judged(written, data.references(chosen))
+        how = f"beam {evaluation.beam}, length penalty {evaluation.length_penalty:g}"
+        return values, {name: f"{how}, {text}" for name, text in signatures.items()}

@@ -18,9 +18,9 @@ def preflight(spec: SearchSpec, data_root: Path) -> str:
     """Checks what this process knows of where a request will run; gives what it could not check.
 
     Where the workers run on this machine: that it has their GPUs, that the task's files are there,
-    and that as many images are held out as candidates are scored on. Nothing is decoded and nothing
-    is written. Fewer cores than asked for make a run slower, and stop none. Without the engine, or
-    for workers elsewhere, none of it is known.
+    and that as many examples are held out as candidates are scored on. Nothing is decoded and
+    nothing is written. Fewer cores than asked for make a run slower, and stop none. Without the
+    engine, or for workers elsewhere, none of it is known.
 
     Raises:
         DataError: files are missing or broken.
@@ -38,7 +38,7 @@ def preflight(spec: SearchSpec, data_root: Path) -> str:
         _check_gpus(spec.executor, executor.processes)
     task: Task = catalog.TASKS.load(spec.task.name)
     options = spec.task.configured(catalog.TASKS, "task")
-    scored_on(spec.evaluation.images, task.held_out(options, data_root))
+    scored_on(spec.evaluation.examples, task.held_out(options, data_root))
     return ""
 
 

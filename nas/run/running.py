@@ -60,7 +60,7 @@ class Running:
     _since: float = field(default_factory=time.monotonic)
     _used: Spend = field(default_factory=Spend)
     # What was noted already, so that a trial costs no further look into the record.
-    _machines: set[tuple[str, str]] = field(default_factory=set)
+    _provenance: set[tuple[str, str]] = field(default_factory=set)
     # The heartbeat charges too, from its own thread.
     _clock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -176,7 +176,7 @@ class Running:
         self.listener(Update(role, count, total))
 
         def commit(trial: Trial) -> None:
-            self._note_machines(trial.measurement.machines)
+            self._note_provenance(trial.measurement.provenance)
             self.store.add_trial(self.lease, trial)
 
         def on_trial(trial: Trial) -> None:
@@ -193,17 +193,17 @@ class Running:
             )
         return self.store.trials(self.id, role)
 
-    def _note_machines(self, machines: Mapping[str, str]) -> None:
-        """Makes every machine that a figure was taken on a fact of the search: `NAME_machines`.
+    def _note_provenance(self, provenance: Mapping[str, str]) -> None:
+        """Makes every machine and signature of figures a fact of the search: `NAME_provenance`.
 
-        A list in JSON, so that figures of different machines are seen to be such.
+        A list in JSON, so that figures of different origins are seen to be such.
         """
-        new = machines.items() - self._machines
-        for name, machine in new:
-            fact = f"{name}_machines"
+        new = provenance.items() - self._provenance
+        for name, origin in new:
+            fact = f"{name}_provenance"
             known = json.loads(self.store.get(self.id).facts.get(fact, "[]"))
-            self.note_facts({fact: json.dumps([*known, *({machine} - set(known))])})
-        self._machines |= new
+            self.note_facts({fact: json.dumps([*known, *({origin} - set(known))])})
+        self._provenance |= new
 
 
 @contextmanager

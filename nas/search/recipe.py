@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nas.errors import SpecError
 from nas.search.section import NonNegative, Positive, PositiveFloat, Section, Whole
+
+Unit = Literal["images", "sentences"]
+"""What the examples of a task are."""
+
+KEYS: Mapping[Unit, tuple[str, ...]] = {
+    "images": ("batch_size", "augmentation"),
+    "sentences": (
+        "batch_tokens",
+        "dropout",
+        "beam",
+        "length_penalty",
+        "source_length",
+        "target_length",
+    ),
+}
+"""The keys of a request's sections that tasks of one unit alone take; the first sizes a batch."""
 
 
 class Augmentation(Section):
@@ -28,7 +46,9 @@ class TrainingRecipe(Section):
     steps: Annotated[Positive, Field(le=100_000_000)] = 1000
     """Steps of the optimizer."""
     batch_size: Annotated[Positive, Field(le=65_536)] = 64
-    """Images a step."""
+    """Images a step; for tasks of images."""
+    batch_tokens: Annotated[Positive, Field(le=1_000_000)] = 2000
+    """Tokens a step of the longer side, padding included; for tasks of sentences."""
     learning_rate: PositiveFloat = 1e-3
     """The highest, at the end of the warm-up."""
     warmup_steps: Whole = 50
@@ -39,6 +59,9 @@ class TrainingRecipe(Section):
     """The longest a gradient may be; a longer one is cut to it."""
     label_smoothing: Annotated[NonNegative, Field(lt=1)] = 0.1
     """The share of a target that is spread over all classes."""
+    dropout: Annotated[NonNegative, Field(lt=1)] = 0.0
+    """The share of activations that a step leaves out, of a narrower slice less; for tasks of
+    sentences."""
     augmentation: Augmentation = Augmentation()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Format of matrix products; `auto`: bfloat16 where the device computes in it and gains."""
@@ -75,3 +98,21 @@ class SupernetRecipe(TrainingRecipe):
     """The step from which a sandwich distils; null: the end of the warm-up."""
     stability: Stability | None = None
     """Ends the training early; null: all steps are taken."""
+
+
+def batch_key(unit: Unit) -> str:
+    """The key that sizes a batch of such examples."""
+    return KEYS[unit][0]
+
+
+def check_unit(section: Section, unit: Unit, task: str, where: str) -> None:
+    """Raises `SpecError` naming `where` for keys of another unit that are not at their defaults."""
+    fields = type(section).model_fields
+    taken = ", ".join(key for key in KEYS[unit] if key in fields) or "none such"
+    for other, keys in KEYS.items():
+        for key in keys if other != unit else ():
+            if key in fields and getattr(section, key) != fields[key].default:
+                raise SpecError(
+                    f"{where}.{key}: for tasks of {other}; {task} is a task of {unit} and takes "
+                    f"{taken}; leave it out"
+                )

@@ -15,7 +15,7 @@ from nas.errors import DuplicateName, SpecError
 from nas.registry import nearest
 from nas.search.changes import changed
 from nas.search.objective import Constraint, Metric, Objective
-from nas.search.recipe import SupernetRecipe, TrainingRecipe
+from nas.search.recipe import SupernetRecipe, TrainingRecipe, check_unit
 from nas.search.section import (
     ByName,
     NonNegative,
@@ -29,11 +29,12 @@ from nas.search.section import (
     WithOptions,
 )
 from nas.search.workload import Workload
+from nas.space.blueprint import check as check_buildable
 from nas.space.digest import digest
 from nas.space.loader import explain, load_space
 from nas.space.reading import path_of, read_yaml
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import TaskShape, TextShape
 
 Cores = Annotated[Positive, Field(le=1024)]
 
@@ -46,12 +47,18 @@ def _in_order(given: Any) -> Any:
 
 
 class Evaluation(Section):
-    """On what candidates are scored: the first `images` of the held-out split, the same for all."""
+    """On what candidates are scored: the first `examples` that are held out, the same for all."""
 
-    images: Annotated[Whole, Field(ge=2)] | None = None
+    examples: Annotated[Whole, Field(ge=2)] | None = None
     """How many; null: all that are held out."""
     batch_size: Annotated[Positive, Field(le=65_536)] = 250
-    """Images a forward pass."""
+    """Images a forward pass; for tasks of images."""
+    batch_tokens: Annotated[Positive, Field(le=1_000_000)] = 8000
+    """Tokens a forward pass of the longer side, padding included; for tasks of sentences."""
+    beam: Annotated[Positive, Field(le=1024)] = 4
+    """Hypotheses of a sentence while networks trained alone translate the test sentences."""
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] = 0.6
+    """A translation's score is its log-probability / tokens^length_penalty."""
 
 
 class Controls(Section):
@@ -155,7 +162,8 @@ class SearchSpec(Section):
     objectives: Annotated[
         tuple[str, ...], Field(min_length=2, max_length=4), BeforeValidator(_in_order)
     ] = ("cross_entropy", "flops")
-    """Metrics of the task (at least one) and costs that are traded off."""
+    """Metrics of the task (at least one) and costs that are traded off; left out: what the task
+    ranks by, and flops."""
     constraints: Annotated[tuple[str, ...], BeforeValidator(_in_order)] = ()
     """Bounds to keep: `METRIC <= NUMBER` or `METRIC >= NUMBER`."""
     strategy: Annotated[StrategyPart, WithOptions(catalog.STRATEGIES, "evolution")] = StrategyPart()
@@ -176,6 +184,17 @@ class SearchSpec(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def _rank_by_primary(cls, given: Any) -> Any:
+        # What a network is ranked by is the task's affair.
+        if isinstance(given, Mapping) and "objectives" not in given:
+            task = given.get("task")
+            name = task.get("name") if isinstance(task, Mapping) else task
+            if name in catalog.TASKS.names():
+                return {**given, "objectives": (catalog.TASKS.load(name).primary, "flops")}
+        return given
+
+    @model_validator(mode="before")
+    @classmethod
     def _resolve_space(cls, given: Any) -> Any:
         # The request carries the space itself, so that a resumed search never meets an edited file.
         if isinstance(given, Mapping) and given.get("space") is not None:
@@ -188,12 +207,7 @@ class SearchSpec(Section):
     def _check(self) -> SearchSpec:
         catalog.EXECUTORS.check(self.executor.name, "executor.name")
         self.strategy.configured(catalog.STRATEGIES, "strategy")
-        shape = self.task_shape
-        for patch in self.search_space.network["patch_size"]:
-            try:
-                shape.grid_side(patch)
-            except SpecError as error:
-                raise SpecError(f"space.patch_size: {error}") from error
+        check_buildable(self.search_space, self.task_shape)
         known = self.metrics
         for where, names in (
             ("objectives", self.objectives),
@@ -209,18 +223,32 @@ class SearchSpec(Section):
         if not {metric.name for metric in task} & set(self.objectives):
             wanted = ", ".join(metric.name for metric in task)
             raise SpecError(f"objectives: costs alone given; at least one of {wanted} is needed")
-        self._check_augmentation()
+        self._check_recipes()
+        self._check_lengths()
         self._check_feasible()
         return self
 
-    def _check_augmentation(self) -> None:
+    def _check_recipes(self) -> None:
         declared = catalog.TASKS.load(self.task.name)
         options = self.task.configured(catalog.TASKS, "task")
+        check_unit(self.evaluation, declared.unit, self.task.name, "evaluation")
+        check_unit(self.latency, declared.unit, self.task.name, "latency")
         for where, recipe in (("supernet", self.supernet), ("standalone", self.standalone)):
+            check_unit(recipe, declared.unit, self.task.name, where)
             if recipe.augmentation.flip and not declared.flips_safe(options):
                 raise SpecError(
                     f"{where}.augmentation.flip: task {self.task.name} declares flips unsafe "
                     "(a mirrored image may mean another class); leave it out"
+                )
+
+    def _check_lengths(self) -> None:
+        shape, workload = self.task_shape, self.latency
+        if isinstance(shape, TextShape) and "latency_ms" in self.measured_costs:
+            longest = math.ceil(shape.length_ratio * workload.source_length + shape.length_margin)
+            if workload.target_length > longest:
+                raise SpecError(
+                    f"latency.target_length: {workload.target_length} given; a source of "
+                    f"{workload.source_length} tokens has at most {longest}"
                 )
 
     def _check_feasible(self) -> None:
@@ -300,8 +328,8 @@ class SearchSpec(Section):
         content = self._training(self.supernet)
         content |= {"space": self.search_space.digest, "seed": self.seed}
         if self.supernet.stability is not None:
-            # These images say when the training may stop.
-            content["images"] = self.evaluation.images
+            # These examples say when the training may stop; the name is older than they are.
+            content["images"] = self.evaluation.examples
         return digest(content)
 
     @cached_property

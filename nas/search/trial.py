@@ -23,14 +23,15 @@ class Measurement:
     """What an evaluation gave: finite metrics, or the state and reason why there are none.
 
     A number that is not finite makes the measurement `infeasible` with a reason, never a metric.
-    `machines` says on what each measured cost was taken; the record keeps the search's machines.
+    `provenance` says where figures come from: the machine, or the signature of what computed them;
+    the record keeps all of a search.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     state: TrialState = "succeeded"
     reason: str = ""
     seconds: float = 0.0
-    machines: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, metrics: Mapping[str, float], seconds: float = 0.0) -> Measurement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -14,14 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nas.errors import SpecError
 from nas.search.objective import Metric
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
 from nas.task import cifar10_files
 from nas.task.image_folder import LAYOUT, SUFFIXES, class_files, class_folders, read_images
 from nas.task.splits import check_split, split_digest, stratified_split
-from nas.task.task import ImageData, LabelledImages, Scores, data_root
+from nas.task.task import ImageData, LabelledImages, Scores, data_root, score_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from nas.search.recipe import Unit
 
 CROSS_ENTROPY = Metric("cross_entropy", "minimize", "nats")
 ACCURACY = Metric("accuracy", "maximize", "fraction")
@@ -85,19 +87,11 @@ class ImageFolderOptions(_Options):
         return self
 
 
-def score(outputs: Tensor, labels: Tensor) -> Scores:
-    """Cross-entropy in nats and top-1 hits, image by image, of logits (N, classes)."""
-    from torch.nn.functional import cross_entropy
-
-    losses = cross_entropy(outputs.float(), labels, reduction="none")
-    return Scores(losses, outputs.argmax(dim=1) == labels)
-
-
-def classification_metrics(losses: Tensor, correct: Tensor) -> dict[str, float]:
-    """Means over images (N,); an output that is no number has no accuracy either (NaN)."""
-    loss = float(losses.double().mean())
-    accuracy = float(correct.double().mean()) if losses.isfinite().all() else float("nan")
-    return {CROSS_ENTROPY.name: loss, ACCURACY.name: accuracy}
+def classification_metrics(scores: Scores) -> dict[str, float]:
+    """Means over labels; an output that is no number has no accuracy either (NaN)."""
+    finite = bool(scores.losses.isfinite().all())
+    accuracy = float(scores.correct.sum() / scores.labels.sum().double()) if finite else math.nan
+    return {CROSS_ENTROPY.name: scores.mean_loss, ACCURACY.name: accuracy}
 
 
 class _ImageClassification:
@@ -105,7 +99,9 @@ class _ImageClassification:
 
     name: str
     options_model: type[_Options]
+    unit: Unit = "images"
     metrics = (CROSS_ENTROPY, ACCURACY)
+    generated: tuple[Metric, ...] = ()
     primary = CROSS_ENTROPY.name
 
     def resolved(self, options: Any, /) -> Any:
@@ -116,17 +112,23 @@ class _ImageClassification:
         """Whether a mirrored image keeps its class under these options: not unless it is said."""
         return False
 
-    def uninformed(self, shape: TaskShape, /) -> dict[str, float]:
+    def uninformed(self, shape: ImageShape, /) -> dict[str, float]:
         """ln(classes) nats and one in so many right."""
         return {CROSS_ENTROPY.name: math.log(shape.classes), ACCURACY.name: 1 / shape.classes}
 
-    def score(self, outputs: Tensor, labels: Tensor, /) -> Scores:
+    def score(self, outputs: Tensor, labels: Tensor, counts: Tensor | None = None, /) -> Scores:
         """Image by image: cross-entropy and top-1 hits of logits (N, classes)."""
-        return score(outputs, labels)
+        return score_labels(outputs, labels, counts)
+
+    def judged(
+        self, _written: Sequence[str], _references: Sequence[str], /
+    ) -> tuple[dict[str, float], dict[str, str]]:
+        """Nothing: a network gives one answer and writes no text."""
+        return {}, {}
 
     def summary(self, scores: Scores, /) -> dict[str, float]:
         """Mean cross-entropy in nats and accuracy as a fraction."""
-        return classification_metrics(*scores)
+        return classification_metrics(scores)
 
 
 class Digits(_ImageClassification):
@@ -135,9 +137,9 @@ class Digits(_ImageClassification):
     name = "digits"
     options_model = DigitsOptions
 
-    def shape(self, options: DigitsOptions, /) -> TaskShape:
+    def shape(self, options: DigitsOptions, /) -> ImageShape:
         """One channel, ten classes."""
-        return TaskShape(options.side, 1, 10)
+        return ImageShape(options.side, 1, 10)
 
     def load(self, options: DigitsOptions, _root: Path, /) -> ImageData:
         """The bundled images, their 17 levels spread over 0 to 255."""
@@ -172,9 +174,9 @@ class Cifar10(_ImageClassification):
         """A mirrored animal or vehicle is still one."""
         return True
 
-    def shape(self, options: Cifar10Options, /) -> TaskShape:
+    def shape(self, options: Cifar10Options, /) -> ImageShape:
         """Three channels, ten classes."""
-        return TaskShape(options.side, 3, 10)
+        return ImageShape(options.side, 3, 10)
 
     def load(self, options: Cifar10Options, root: Path, /) -> ImageData:
         """Reads `root`/cifar10/cifar-10-batches-py; every file's md5 sum is checked first."""
@@ -210,9 +212,9 @@ class ImageFolder(_ImageClassification):
         names = tuple(each.name for each in class_folders(data_root() / options.path))
         return options.model_copy(update={"classes": names})
 
-    def shape(self, options: ImageFolderOptions, /) -> TaskShape:
+    def shape(self, options: ImageFolderOptions, /) -> ImageShape:
         """Three channels and the classes of the resolved options."""
-        return TaskShape(options.side, 3, len(self.resolved(options).classes or ()))
+        return ImageShape(options.side, 3, len(self.resolved(options).classes or ()))
 
     def load(self, options: ImageFolderOptions, root: Path, /) -> ImageData:
         """Decodes every image once; a broken one is an error before anything is learnt."""

@@ -9,8 +9,9 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,6 +30,7 @@ class State:
 
     `identity` names what was trained on what (digests); `complete` marks a run that has ended,
     `stopped` why it ended early; `history` is what a watcher has seen, one record an interval.
+    `about` is what a network needs to be used apart from where it was trained.
     """
 
     identity: Mapping[str, str]
@@ -39,6 +41,7 @@ class State:
     complete: bool = False
     stopped: str = ""
     history: tuple[Mapping[str, object], ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 _KINDS = {
@@ -49,6 +52,7 @@ _KINDS = {
     "seconds": float,
     "complete": bool,
     "stopped": str,
+    "about": dict,
 }
 _ANEW = "move it away to train anew"
 
@@ -158,8 +162,11 @@ def misfit(file: Path, why: object) -> CheckpointError:
     return CheckpointError(f"{file}: does not fit this network: {why}; {_ANEW}")
 
 
-def read_state(file: Path, identity: Mapping[str, str]) -> State:
-    """The state alone; raises `CheckpointError` for an unreadable file or another run's."""
+def read_state(file: Path, identity: Mapping[str, str], *, advice: str = _ANEW) -> State:
+    """The state alone; raises `CheckpointError` for an unreadable file or another run's.
+
+    `advice` says what to do with an unreadable one.
+    """
     try:
         with safe_open(file, framework="pt") as opened:
             described = json.loads((opened.metadata() or {})["etnas"])
@@ -176,7 +183,7 @@ def read_state(file: Path, identity: Mapping[str, str]) -> State:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"{file}: not readable as a checkpoint: {error!r}; {_ANEW}"
+            f"{file}: not readable as a checkpoint: {error!r}; {advice}"
         ) from error
     for name, expected in identity.items():
         found = state.identity.get(name)

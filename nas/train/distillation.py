@@ -9,7 +9,7 @@ from nas.search.recipe import SupernetRecipe
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of class scores (B, classes), mean over the images, in float32.
+    """KL(teacher || student) of class scores (N, classes), mean over the labels, in float32.
 
     In-place distillation (Yu and Huang, Universally Slimmable Networks, ICCV 2019; Yu et al.,
     BigNAS, ECCV 2020): the teacher is the largest net of the same step; no gradient reaches it.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import TrainingDiverged
-from nas.model.network import Network, Slot
+from nas.model.network import Network
+from nas.model.slots import Slot
 from nas.search.recipe import TrainingRecipe
-from nas.task.task import ImageData
+from nas.task.splits import keyed_seed
+from nas.task.task import Batch, Data
 from nas.train import checkpoint
 from nas.train.checkpoint import State
 from nas.train.precision import autocast, precision_for
@@ -28,8 +31,8 @@ WAIT_SECONDS = 1.0
 Forward = Callable[..., Tensor]
 """The network's class scores in float32, computed in the run's precision."""
 
-Losses = Callable[[int, Forward, Tensor, Tensor], Iterator[Tensor]]
-"""(step, forward, images, labels) to the step's losses, one a net; their gradients are summed."""
+Losses = Callable[[int, Forward, Batch], Iterator[Tensor]]
+"""(step, forward, batch) to the step's losses, one a net; their gradients are summed."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,12 @@ class Run:
 
     `identity` holds the digests that a checkpoint must carry to be resumed, `params` the number of
     parameters that the precision rule goes by. After `limit` seconds of this attempt the run ends.
+    A checkpoint carries `about`, for who uses the weights elsewhere.
     """
 
     network: Network
     losses: Losses
-    data: ImageData
+    data: Data
     recipe: TrainingRecipe
     seed: int
     file: Path
@@ -84,6 +88,7 @@ class Run:
     params: int
     watch: Watch | None = None
     limit: float | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train(run: Run, device: torch.device | str) -> Generator[Progress]:
@@ -112,6 +117,7 @@ def train(run: Run, device: torch.device | str) -> Generator[Progress]:
 def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
     recipe = run.recipe
     network, data = run.network.to(device).train(), run.data.to(device)
+    network.dropout = recipe.dropout
     optimizer = optimizer_for(network, recipe)
     state = _resumed(run, optimizer, device)
     if state.complete:
@@ -161,16 +167,17 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
 
 
 def _step(
-    run: Run, data: ImageData, optimizer: torch.optim.Optimizer, forward: Forward, step: int
+    run: Run, data: Data, optimizer: torch.optim.Optimizer, forward: Forward, step: int
 ) -> Tensor:
     """One update; the nets' mean loss and the gradient's norm, unread: no GPU is waited for."""
     recipe = run.recipe
-    images, labels = data.training_batch(step, recipe.batch_size, run.seed, recipe.augmentation)
+    batch = data.training_batch(step, recipe, run.seed)
     losses = []
-    # Each net's backward before the next forward: activations of one net at a time.
-    for loss in run.losses(step, forward, images, labels):
-        loss.backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
+    with _drawing(run, step):
+        # Each net's backward before the next forward: activations of one net at a time.
+        for loss in run.losses(step, forward, batch):
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
     trained = [each for group in optimizer.param_groups for each in group["params"]]
     norm = nn.utils.clip_grad_norm_(trained, recipe.clip_norm)
     for group in optimizer.param_groups:
@@ -179,6 +186,21 @@ def _step(
     # None instead of zeros: AdamW then leaves alone what the next step does not sample.
     optimizer.zero_grad(set_to_none=True)
     return torch.stack([torch.stack(losses).mean(), norm])
+
+
+@contextlib.contextmanager
+def _drawing(run: Run, step: int) -> Iterator[None]:
+    """Dropout's draws are a function of (seed, step); nobody else's random numbers change."""
+    if not run.recipe.dropout:
+        yield
+        return
+    device = next(run.network.parameters()).device
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
+        # Of this device alone: torch.manual_seed would set those of all GPUs.
+        own = torch.cuda.default_generators[device.index] if on_gpu else torch.default_generator
+        own.manual_seed(keyed_seed("dropout", run.seed, step))
+        yield
 
 
 def learning_rate(recipe: TrainingRecipe, step: int) -> float:
@@ -247,7 +269,8 @@ def _resumed(run: Run, optimizer: torch.optim.Optimizer, device: torch.device) -
     """Loads what the checkpoint holds, or makes a fresh state with the precision decided on."""
     checkpoint.remove_leftovers(run.file)
     if not run.file.exists():
-        return State(dict(run.identity), precision_for(run.recipe, run.params, device))
+        precision = precision_for(run.recipe, run.params, device)
+        return State(dict(run.identity), precision, about=run.about)
     tensors, state = checkpoint.read(run.file, run.identity)
     checkpoint.fill(run.network, tensors.pop, run.file)
     numbers = {name: i for i, name in enumerate(_order(run.network, optimizer))}

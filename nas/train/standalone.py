@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nas import catalog
 from nas.cost.analytic import PARAMS
+from nas.errors import CheckpointError
 from nas.model.network import StandaloneNetwork
+from nas.search.section import Part
 from nas.search.spec import SearchSpec
 from nas.space.architecture import Architecture
-from nas.task.task import ImageData
+from nas.task.task import Batch, Data
 from nas.train import checkpoint
 from nas.train.loop import Forward, Progress, Run, train
 
@@ -22,7 +27,7 @@ from nas.train.loop import Forward, Progress, Run, train
 def train_standalone(
     architecture: Architecture,
     spec: SearchSpec,
-    data: ImageData,
+    data: Data,
     *,
     seed: int,
     folder: Path,
@@ -44,6 +49,11 @@ def train_standalone(
         file=standalone_file(folder, architecture, seed),
         identity={**identity, "data digest": data.digest},
         params=PARAMS.of(architecture, spec.task_shape),
+        about={
+            "architecture": architecture.to_json(),
+            "task": spec.task.model_dump(mode="json"),
+            "data": dict(data.about),
+        },
     )
     yield from train(run, device)
 
@@ -63,6 +73,36 @@ def load_standalone(
     return network.to(device).eval()
 
 
+@dataclass(frozen=True)
+class Model:
+    """A trained network with all that it takes to use it: its task, and what its data say."""
+
+    network: StandaloneNetwork
+    task: Part
+    data: Mapping[str, Any]
+
+
+def load_model(file: Path) -> Model:
+    """The finished network that a file holds, in eval mode, and what it is for.
+
+    Raises `CheckpointError` where there is none or the file does not say what it is.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file")
+    about = checkpoint.read_state(file, {}, advice="give a network trained alone").about
+    if not about:
+        raise CheckpointError(f"{file}: no network trained alone: it does not say what it is for")
+    try:
+        architecture = Architecture.from_json(about["architecture"])
+        task, data = Part.model_validate(about["task"]), dict(about["data"])
+        shape = catalog.TASKS.load(task.name, "task").shape(task.configured(catalog.TASKS, "task"))
+        network = StandaloneNetwork(architecture, shape)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: what it says it is for is not usable: {error}") from error
+    checkpoint.read_weights(file, {}, network)
+    return Model(network.eval(), task, data)
+
+
 def standalone_file(folder: Path, architecture: Architecture, seed: int) -> Path:
     """Where a folder keeps the network of this architecture and seed."""
     return folder / f"{architecture.id}-seed{seed}.safetensors"
@@ -76,8 +116,7 @@ def _identity(architecture: Architecture, spec: SearchSpec, seed: int) -> dict[s
     }
 
 
-def _loss(
-    smoothing: float, step: int, forward: Forward, images: Tensor, labels: Tensor
-) -> Iterator[Tensor]:
+def _loss(smoothing: float, step: int, forward: Forward, batch: Batch) -> Iterator[Tensor]:
     del step  # every step trains the same network
-    yield functional.cross_entropy(forward(images), labels, label_smoothing=smoothing)
+    scores = forward(batch.inputs)
+    yield functional.cross_entropy(scores, batch.labels, label_smoothing=smoothing)

@@ -19,7 +19,7 @@ from nas.search.rank_correlation import kendall_tau
 from nas.search.recipe import Stability, SupernetRecipe
 from nas.search.spec import SearchSpec
 from nas.space.architecture import Architecture
-from nas.task.task import ImageData
+from nas.task.task import Batch, Data
 from nas.train import checkpoint, distillation
 from nas.train.loop import Forward, Progress, Run, train
 from nas.train.sampling import Schedule
@@ -28,7 +28,7 @@ from nas.train.scoring import score
 
 def train_supernet(
     spec: SearchSpec,
-    data: ImageData,
+    data: Data,
     folder: Path,
     device: torch.device | str,
     *,
@@ -42,7 +42,7 @@ def train_supernet(
         CheckpointError: the folder holds another spec's supernet, or cannot be read or written.
         TrainingDiverged: a loss is not finite.
     """
-    recipe = spec.supernet
+    recipe, data = spec.supernet, data.to(device)
     supernet = _empty(spec)
     run = Run(
         network=supernet,
@@ -53,14 +53,14 @@ def train_supernet(
         file=supernet_file(folder),
         identity={**_identity(spec), "data digest": data.digest},
         params=PARAMS.bound(spec.search_space, spec.task_shape, "largest"),
-        watch=RankStability(spec, data, device) if recipe.stability else None,
+        watch=RankStability(spec, data) if recipe.stability else None,
         limit=limit,
     )
     yield from train(run, device)
 
 
 def load_supernet(
-    spec: SearchSpec, folder: Path, device: torch.device | str, data: ImageData | None = None
+    spec: SearchSpec, folder: Path, device: torch.device | str, data: Data | None = None
 ) -> Supernet:
     """The finished supernet in eval mode.
 
@@ -92,16 +92,14 @@ class Subnets:
         self.schedule, self.recipe = schedule, recipe
         self._distil_from = distillation.first_step(recipe)
 
-    def __call__(
-        self, step: int, forward: Forward, images: Tensor, labels: Tensor
-    ) -> Iterator[Tensor]:
-        """One loss a net, all on the same images."""
+    def __call__(self, step: int, forward: Forward, batch: Batch) -> Iterator[Tensor]:
+        """One loss a net, all on the same examples."""
         teacher: Tensor | None = None
         smoothing = self.recipe.label_smoothing
         for net in self.schedule.at(step):
-            scores = forward(images, net.architecture)
+            scores = forward(batch.inputs, net.architecture)
             if teacher is None:
-                yield functional.cross_entropy(scores, labels, label_smoothing=smoothing)
+                yield functional.cross_entropy(scores, batch.labels, label_smoothing=smoothing)
             else:
                 yield distillation.distillation(scores, teacher)
             if net.role == "largest" and step >= self._distil_from:
@@ -114,23 +112,18 @@ class Subnets:
 class RankStability:
     """Ends the training when a fixed list of random subnets keeps its order.
 
-    They are scored every `every` steps on the search's validation images; the reason to stop is
+    They are scored every `every` steps on the search's validation examples; the reason to stop is
     `patience` consecutive scorings whose Kendall tau with the scoring before is >= `threshold`.
     """
 
-    def __init__(
-        self,
-        spec: SearchSpec,
-        data: ImageData,
-        device: torch.device | str,
-    ) -> None:
+    def __init__(self, spec: SearchSpec, data: Data) -> None:
         assert spec.supernet.stability is not None
         self.stability: Stability = spec.supernet.stability
         rng = random.Random(f"{spec.seed} rank stability")
         space = spec.search_space
         self.subnets = [space.sample(rng) for _ in range(self.stability.subnets)]
-        self._data, self._device = data, device
-        self._task, self._evaluation = catalog.TASKS.load(spec.task.name), spec.evaluation
+        self._task, self._data = catalog.TASKS.load(spec.task.name), data
+        self._evaluation = spec.evaluation
 
     def due(self, step: int) -> bool:
         """Every `every` steps."""
@@ -140,18 +133,12 @@ class RankStability:
         self, forward: Forward, history: tuple[Mapping[str, Any], ...]
     ) -> tuple[Mapping[str, Any], str]:
         """{"losses": by subnet, "tau": with the scoring before or None}, and why to stop."""
-        chosen = self._data.validation(self._evaluation.images)
+        chosen = self._data.validation(self._evaluation.examples)
         losses = []
         for subnet in self.subnets:
-            scores = score(
-                self._task,
-                partial(_call, forward, subnet),
-                self._data,
-                chosen,
-                batch_size=self._evaluation.batch_size,
-                device=self._device,
-            )
-            losses.append(float(scores.losses.double().mean()))
+            call = partial(_call, forward, subnet)
+            scores = score(self._task, call, self._data, chosen, self._evaluation)
+            losses.append(scores.mean_loss)
         tau = kendall_tau(history[-1]["losses"], losses) if history else None
         taus = [*(each["tau"] for each in history), tau]
         return {"losses": losses, "tau": tau}, self._reason(taus)
@@ -165,5 +152,5 @@ class RankStability:
         return f"the ranking is stable: Kendall tau {shown} >= {self.stability.threshold:g}"
 
 
-def _call(forward: Forward, architecture: Architecture, images: Tensor) -> Tensor:
-    return forward(images, architecture)
+def _call(forward: Forward, architecture: Architecture, inputs: Any) -> Tensor:
+    return forward(inputs, architecture)

@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "budget": {"trials": 15},
     "supernet": SUPERNET,
     "standalone": RECIPE,
-    "evaluation": {"images": 60},
+    "evaluation": {"examples": 60},
     "controls": {"random": 6, "homogeneous": 2},
     "confirmation": {"members": 1, "seeds": 2, "flops_tolerance": 0.2},
     "executor": "local",

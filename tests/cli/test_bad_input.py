@@ -30,7 +30,7 @@ LATENCY = "--latency"
 WRONG_REQUESTS: dict[str, tuple[str, list[str]]] = {
     "space": ("space=digits_tny", ["space", "'digits_tny'", "did you mean 'digits_tiny'?"]),
     "long space": (f"space={'x' * 300}", ["space: unknown name", "digits_tiny"]),
-    "one image": ("evaluation.images=1", ["evaluation.images", "equal to 2", "1 given"]),
+    "one example": ("evaluation.examples=1", ["evaluation.examples", "equal to 2", "1 given"]),
     "no order": ("objectives={flops: 1, params: 2}", ["objectives", "a list is required"]),
     "task": ("task=digit", ["task", "did you mean 'digits'?", "image_folder"]),
     "strategy": ("strategy=evolutin", ["strategy", "did you mean 'evolution'?", "random"]),
@@ -324,7 +324,7 @@ def test_what_a_run_would_fail_of_at_once_is_never_recorded(
     few = {"name": "image_folder", "path": str(photos(tmp_path / "few", oak=9, elm=1)), "side": 8}
     wrong: list[tuple[Any, list[str]]] = [
         (spec, [str(folder), "data_batch_1 is missing", "nas data prepare cifar10"]),
-        ({"evaluation": {"images": 100_000}}, ["evaluation.images: 100000 given, 1 to 360"]),
+        ({"evaluation": {"examples": 100_000}}, ["evaluation.examples: 100000 given, 1 to 360"]),
         ({"task": few}, [f"{tmp_path}/few/elm: 1 image there", "at least 2 are needed"]),
         ({"executor": {"name": "local", "gpus": 1}}, ["executor.gpus: 1", "torch sees 0 GPUs"]),
     ]
@@ -361,7 +361,7 @@ def test_a_search_goes_on_when_its_data_are_there(tmp_path: Path) -> None:
     whole = broken.read_bytes()
     broken.write_bytes(whole[:40])
     task = {"name": "image_folder", "path": "photos", "side": 8, "validation": 0.2}
-    changes = {"task": task, "evaluation": {"images": 10}, "controls": {"random": 2}}
+    changes = {"task": task, "evaluation": {"examples": 10}, "controls": {"random": 2}}
     spec = written(tmp_path / "spec.yaml", {**SMALL, **changes})
     said = nas("search", spec, "--home", tmp_path / "home")
     assert said.code == 2

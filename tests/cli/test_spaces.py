@@ -41,6 +41,18 @@ def test_what_show_says_of_a_space_is_a_space_again(tmp_path: Path) -> None:
         assert word in nas("spaces", "show", "digits_tiny").out
 
 
+def test_both_stacks_are_shown_under_each_other() -> None:
+    shown = nas("spaces", "show", "hat_wmt14_en_de", "--json").json
+    assert shown["encoder.depth"] == [6]
+    assert shown["decoder.depth"] == [1, 2, 3, 4, 5, 6]
+    first, *lines = nas("spaces", "show", "hat_wmt14_en_de").out.splitlines()
+    assert str(shown["size"]) in first
+    told = dict(line.split(maxsplit=1) for line in lines)
+    assert told["decoder.layers.cross_attention_width"] == "[512]"
+    assert told["encoder.width"] == "[512, 640]"
+    assert len({line.index("[") for line in lines}) == 1
+
+
 def test_validate(tmp_path: Path) -> None:
     path = written(tmp_path / "space.yaml", SPACE)
     said = nas("spaces", "validate", path)
@@ -86,7 +98,10 @@ def test_a_broken_file_hides_no_other_space(
 
 
 def test_schema_is_json() -> None:
-    assert "patch_size" in nas("spaces", "schema").json["properties"]
+    forms = [form["properties"] for form in nas("spaces", "schema").json["anyOf"]]
+    assert [form["kind"]["const"] for form in forms] == ["encoder", "encoder_decoder"]
+    assert "patch_size" in forms[0]
+    assert {"encoder", "decoder"} <= set(forms[1])
 
 
 def test_cost_by_hand(tmp_path: Path) -> None:
@@ -103,7 +118,14 @@ def test_cost_by_hand(tmp_path: Path) -> None:
     }
     assert said.json["flops_by_group"] == flops
     assert said.json["flops"] == sum(flops.values())
-    assert set(said.json) == {"id", "task", "params", "flops", "activation_bytes", "flops_by_group"}
+    attention = {
+        "params": 4 * 16 * inner + 3 * inner + 16,
+        "flops": flops["projections"] + flops["attention"],
+    }
+    assert said.json["by_site"] == {"encoder_self": attention}
+    assert set(said.json) == {
+        "id", "task", "params", "flops", "activation_bytes", "flops_by_group", "by_site",
+    }  # fmt: skip
     shown = dict(
         line.split(maxsplit=1) for line in nas("cost", path, "--task", "digits").out.splitlines()
     )

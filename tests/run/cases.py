@@ -32,7 +32,7 @@ def small(**changes: Any) -> dict[str, Any]:
         "budget": {"trials": 20},
         "supernet": RECIPE,
         "standalone": {**RECIPE, "steps": 20},
-        "evaluation": {"images": 60},
+        "evaluation": {"examples": 60},
         "controls": {"random": 6, "homogeneous": 3},
         "confirmation": {"members": 1, "seeds": 2, "flops_tolerance": 0.1},
         "executor": "local",

@@ -96,7 +96,7 @@ class ExecutorConformance:
     ) -> None:
         given = self.asking(setup, constraints=["latency_ms <= 1e9"], latency={"repetitions": 1})
         (found,) = evaluated(executor, given, fixed(proposals(self.spec(), 1)))
-        assert "torch" in found.measurement.machines["latency_ms"]
+        assert "torch" in found.measurement.provenance["latency_ms"]
 
     def test_where_everything_fails_the_queue_is_broken(
         self, executor: Executor, setup: Setup, tmp_path: Path

@@ -64,7 +64,7 @@ def spec(folder: Path) -> SearchSpec:
 def asked(**task: Any) -> SearchSpec:
     return request(
         task={"name": "image_folder", "side": 8, "validation": 0.2, **task},
-        evaluation={"images": 8},
+        evaluation={"examples": 8},
         budget={"trials": 10},
         controls={"random": 1, "homogeneous": 1},
         confirmation={"members": 2, "seeds": 2, "flops_tolerance": 0.5},

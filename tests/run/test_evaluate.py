@@ -2,23 +2,30 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from nas import catalog
 from nas.cost.cost import exact_costs
 from nas.cost.machine import machine
 from nas.run.evaluate import Evaluator, Setup, train
+from nas.search.spec import SearchSpec
 from nas.search.trial import Proposal, Standing
+from nas.task.image_classification import DigitsOptions
 from nas.task.task import ImageData
 from nas.train.standalone import load_standalone
 from nas.train.supernet import load_supernet
 from tests.run.cases import request
+from tests.task.digit_sentences import DIGIT_SENTENCES, SentenceData, Sentences, plug
 
 SPEC = request()
 SPACE = SPEC.search_space
@@ -135,7 +142,7 @@ def test_a_broken_analytic_constraint_is_found_before_any_forward_pass(tmp_path:
 def test_latency_is_measured_where_it_is_asked_for(setup: Setup, evaluator: Evaluator) -> None:
     plain = evaluator(Proposal("search", 0, SMALLEST))
     assert "latency_ms" not in plain.metrics
-    assert set(plain.machines) == {"evaluation"}
+    assert set(plain.provenance) == {"evaluation"}
     spec = request(
         objectives=["cross_entropy", "latency_ms"], latency={"repetitions": 3, "warmup": 1}
     )
@@ -143,7 +150,7 @@ def test_latency_is_measured_where_it_is_asked_for(setup: Setup, evaluator: Eval
     found = timing(Proposal("search", 0, SMALLEST))
     assert found.metrics["latency_ms"] > 0
     assert found.metrics["latency_spread_ms"] >= 0
-    assert found.machines == dict.fromkeys(
+    assert found.provenance == dict.fromkeys(
         ("latency_ms", "evaluation"), machine(torch.device("cpu"))
     )
     bounded = request(constraints=["latency_ms <= 1e-9"], latency={"repetitions": 1})
@@ -177,3 +184,63 @@ def test_training_that_diverges_is_infeasible(setup: Setup, tmp_path: Path) -> N
     found = Evaluator(given)(Proposal("confirmed", 0, SMALLEST, label))
     assert found.state == "infeasible"
     assert "learning_rate" in found.reason
+
+
+# -- examples of several labels --------------------------------------------------------------------
+
+
+def sentences(**changes: Any) -> SearchSpec:
+    recipe = {"steps": 20, "batch_tokens": 200, "warmup_steps": 5, "checkpoint_every": 10}
+    return request(
+        task="digit_sentences",
+        supernet=recipe,
+        standalone=recipe,
+        evaluation={"examples": 40, "batch_tokens": 50},
+        **changes,
+    )
+
+
+def losses_of(network: Callable[[Tensor], Tensor], data: SentenceData, chosen: Sentences) -> Tensor:
+    """Summed losses (E,) in nats, one sentence after the other."""
+    found = []
+    for each in range(len(chosen)):
+        batch = chosen.batch(data.digits, torch.tensor([each]))
+        scores = network(batch.inputs).double()
+        found.append(functional.cross_entropy(scores, batch.labels, reduction="sum"))
+    return torch.stack(found)
+
+
+def test_sentences_are_scored_by_their_labels_and_paired_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plug(monkeypatch)
+    spec = sentences()
+    made = Setup.of(spec, tmp_path / "supernet", tmp_path / "standalone", tmp_path)
+    assert list(train(made))[-1].step == 20
+    found = Evaluator(made)(Proposal("search", 0, SMALLEST))
+    assert found.state == "succeeded", found.reason
+    supernet = load_supernet(spec, made.supernet, "cpu")
+    data = DIGIT_SENTENCES.load(DigitsOptions(), tmp_path)
+    chosen = data.validation(40)
+    with torch.inference_mode():
+        one, largest = (
+            losses_of(partial(supernet, architecture=each), data, chosen)
+            for each in (SMALLEST, LARGEST)
+        )
+    labels = chosen.lengths.double()
+    assert len(set(labels.tolist())) > 3
+    difference = one - largest
+    residual = difference - difference.sum() / labels.sum() * labels
+    error = (residual.square().sum() * 40 / 39).sqrt() / labels.sum()
+    assert found.metrics["cross_entropy"] == pytest.approx(float(one.sum() / labels.sum()))
+    assert found.metrics["cross_entropy_paired_se"] == pytest.approx(float(error), rel=1e-4)
+
+    alone = Evaluator(made)(
+        Proposal("confirmed", 0, SMALLEST, Standing(SMALLEST.id, None, 1).label())
+    )
+    assert alone.state == "succeeded", alone.reason
+    network = load_standalone(SMALLEST, spec, seed=1, folder=made.standalone, device="cpu")
+    for prefix, examples in (("", data.validation()), ("test_", data.test())):
+        with torch.inference_mode():
+            loss = losses_of(network, data, examples).sum() / examples.lengths.sum()
+        assert alone.metrics[f"{prefix}cross_entropy"] == pytest.approx(float(loss), rel=1e-5)

@@ -112,10 +112,10 @@ def test_the_report_shows_them(found: Found) -> None:
 def test_every_machine_that_measured_is_a_fact_of_the_search(found: Found) -> None:
     _, place, id = found
     facts = SqlStore(place.record_url).get(id).facts
-    machines = json.loads(facts["weight_bytes_machines"])
+    machines = json.loads(facts["weight_bytes_provenance"])
     assert sorted(machines) == ["the machine for 1 layers", "the machine for 2 layers"]
-    named = {name for name in facts if name.endswith("_machines")}
-    assert named == {"weight_bytes_machines", "evaluation_machines"}
+    named = {name for name in facts if name.endswith("_provenance")}
+    assert named == {"weight_bytes_provenance", "evaluation_provenance"}
 
 
 @pytest.mark.usefixtures("without_mlflow")
@@ -127,10 +127,10 @@ def test_a_resumed_search_forgets_no_machine(
     record = submit(spec, place)
     store = SqlStore(place.record_url)
     lease = store.acquire(record.id, "elsewhere:1:1", 60)
-    store.add_facts(lease, {"weight_bytes_machines": '["one that is gone"]'})
+    store.add_facts(lease, {"weight_bytes_provenance": '["one that is gone"]'})
     store.release(lease)
     search.run(record.id, place, reporter=full_report)
-    machines = json.loads(store.get(record.id).facts["weight_bytes_machines"])
+    machines = json.loads(store.get(record.id).facts["weight_bytes_provenance"])
     assert machines[0] == "one that is gone"
     assert len(machines) == 3
     assert outcome(place, record.id) == outcome(undisturbed, id)

@@ -9,6 +9,7 @@ import pytest
 from nas.errors import DataError, MachineUnavailable, SpecError
 from nas.run.preflight import preflight
 from tests.run.cases import request
+from tests.task.digit_sentences import plug
 
 
 @pytest.fixture(autouse=True)
@@ -56,9 +57,19 @@ def test_more_than_this_machine_has_is_refused(what: str, tmp_path: Path) -> Non
 def test_data_that_are_missing_or_too_few_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data_batch_1 is missing"):
         preflight(request(task="cifar10", space="cifar10_small"), tmp_path)
-    with pytest.raises(SpecError, match=r"^evaluation\.images: 361 given, 1 to 360 allowed"):
-        preflight(request(evaluation={"images": 361}), tmp_path)
-    assert preflight(request(evaluation={"images": 360}), tmp_path) == ""
+    with pytest.raises(SpecError, match=r"^evaluation\.examples: 361 given, 1 to 360 allowed"):
+        preflight(request(evaluation={"examples": 361}), tmp_path)
+    assert preflight(request(evaluation={"examples": 360}), tmp_path) == ""
+
+
+def test_as_many_sentences_as_are_held_out_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plug(monkeypatch)
+    given = {"task": "digit_sentences", "supernet": {}, "standalone": {}}
+    assert preflight(request(**given, evaluation={"examples": 72}), tmp_path) == ""
+    with pytest.raises(SpecError, match=r"^evaluation\.examples: 73 given, 1 to 72 allowed"):
+        preflight(request(**given, evaluation={"examples": 73}), tmp_path)
 
 
 def test_of_a_cluster_only_whether_it_answers_is_known(

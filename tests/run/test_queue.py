@@ -12,6 +12,7 @@ from nas.errors import SearchStateError
 from nas.run.queue import Propose, TrialQueue, fixed
 from nas.search.trial import Measurement, Proposal, Trial
 from nas.space.architecture import Architecture
+from tests.space.spaces import encoder
 
 
 def architecture(number: int) -> Architecture:
@@ -49,7 +50,7 @@ def measured(proposal: Proposal, failing: frozenset[int]) -> Measurement:
     if proposal.index in failing:
         return Measurement.failed(f"failed {proposal.index}")
     layer = proposal.architecture.layers[0]
-    return Measurement.of({"loss": layer.ffn_width / 7 + proposal.architecture.width})
+    return Measurement.of({"loss": layer.ffn_width / 7 + encoder(proposal.architecture).width})
 
 
 def in_order(propose: Propose, failing: frozenset[int]) -> list[Trial]:

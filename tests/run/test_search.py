@@ -44,6 +44,7 @@ from tests.run.cases import (
     short_report,
 )
 from tests.run.conftest import Finished
+from tests.task.digit_sentences import plug
 
 pytestmark = pytest.mark.usefixtures("without_mlflow")
 
@@ -60,7 +61,7 @@ class TestUndisturbed:
         assert record.facts["space_digest"] == finished.spec.search_space.digest
         assert record.facts["supernet_digest"] == finished.spec.supernet_digest
         assert "etnas" in record.facts
-        assert "torch" in record.facts["evaluation_machines"]
+        assert "torch" in record.facts["evaluation_provenance"]
         assert len(record.facts["data_digest"]) == 64
         assert record.facts["supernet_steps"] == f"{RECIPE['steps']} of {RECIPE['steps']}"
         phases = [
@@ -233,6 +234,10 @@ class TestBeforeHoursOfTraining:
 
         monkeypatch.setattr("nas.train.loop.optimizer_for", fail)
         assert "smaller supernet.batch_size" in self.stopped(place)
+        plug(monkeypatch)
+        recipes = {"supernet": {"steps": 40}, "standalone": {}}
+        changes = {**recipes, "task": "digit_sentences", "evaluation": {"examples": 40}}
+        assert "smaller supernet.batch_tokens" in self.stopped(place, **changes)
 
 
 def test_a_fault_of_ours_is_noted_too_and_a_mended_one_resumes(

@@ -61,7 +61,7 @@ class TestSupernetDigest:
             {"budget.trials": 3},
             {"standalone.steps": 3},
             {"supernet.checkpoint_every": 3},
-            {"evaluation.images": 100},
+            {"evaluation.examples": 100},
             {"controls.random": 3},
             {"executor": "local"},
             {"latency.batch": 3},
@@ -76,11 +76,11 @@ class TestSupernetDigest:
     def test_nothing_else_changes_it(self, changes: dict[str, Any]) -> None:
         assert load_spec(BASE, changes).supernet_digest == spec_of().supernet_digest
 
-    def test_the_images_that_stop_the_training_count(self) -> None:
+    def test_the_examples_that_stop_the_training_count(self) -> None:
         stopping = BASE | {"supernet": {"stability": {}}}
         digests = {
-            load_spec(stopping, {"evaluation.images": images}).supernet_digest
-            for images in (None, 100, 200)
+            load_spec(stopping, {"evaluation.examples": examples}).supernet_digest
+            for examples in (None, 100, 200)
         }
         assert len(digests) == 3
 
@@ -150,6 +150,7 @@ class TestDefaults:
                 {
                     "steps": 1000,
                     "batch_size": 64,
+                    "batch_tokens": 2000,
                     "learning_rate": 1e-3,
                     "warmup_steps": 50,
                     "weight_decay": 0.05,

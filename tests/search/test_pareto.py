@@ -26,7 +26,7 @@ from nas.search.pareto import (
     reference_point,
 )
 from nas.search.trial import Measurement, Trial, TrialRole, TrialState
-from nas.space.architecture import Architecture
+from nas.space.architecture import Encoder
 
 Points = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def trial(
     state: TrialState = "succeeded",
 ) -> Trial:
     measurement = Measurement({"accuracy": accuracy, "flops": flops}, state)
-    return Trial(role, index, Architecture(patch_size=1, width=index + 1), measurement)
+    return Trial(role, index, Encoder(patch_size=1, width=index + 1), measurement)
 
 
 class TestDomination:
@@ -204,7 +204,7 @@ class TestFront:
             trial(3, 0.8, 25),
             trial(4, 0.9, 30),
             trial(5, 0.99, 5, state="infeasible"),
-            Trial("search", 6, Architecture(1, 1), Measurement.failed("out of memory")),
+            Trial("search", 6, Encoder(1, 1), Measurement.failed("out of memory")),
         ]
         front = ParetoFront.of(reversed(trials), BOTH)
         assert [each.index for each in front.members] == [1, 4, 2, 0]

@@ -7,13 +7,14 @@ import pytest
 from nas.search.objective import Constraint
 from nas.search.problem import Problem
 from nas.space.loader import load_space
+from tests.space.spaces import encoder
 
 SPACE = load_space("digits_tiny")
 
 
 def problem(*constraints: str) -> Problem:
     parsed = tuple(map(Constraint.parse, constraints))
-    return Problem(SPACE, (), parsed, lambda a: {"flops": 100.0 * a.width, "params": 10.0})
+    return Problem(SPACE, (), parsed, lambda a: {"flops": 100.0 * encoder(a).width, "params": 10.0})
 
 
 def test_constraints_on_a_cost_are_analytic() -> None:
@@ -30,6 +31,6 @@ def test_the_violation_is_the_sum_of_shares() -> None:
     assert asked.violation(broken) == pytest.approx(0.5 + 0.5)
     assert asked.violation({"flops": 1, "params": 20}) == math.inf
     smallest = SPACE.extreme("smallest")
-    assert smallest.width == 16
+    assert encoder(smallest).width == 16
     assert asked.analytic_violation(smallest) == pytest.approx(0.6 + 0.5)
     assert problem("accuracy >= 0.9").analytic_violation(smallest) == 0

@@ -128,6 +128,9 @@ class TestSchema:
             {},
             {"task": {"name": "image_folder", "path": "x", "flip_safe": True}},
             {"task": {"name": "digits", "options": {"side": 16}}, "space": GIVEN},
+            {"task": {"name": "parallel_text", "path": "x", "source": "en", "target": "de"}},
+            {"task": {"name": "numbers_en_de", "pairs": 500}, "supernet": {"dropout": 0.1}},
+            {"evaluation": {"beam": 2, "length_penalty": -1}, "latency": {"source_length": 9}},
             {"strategy": {"population": 8}, "executor": "local"},
             {"strategy": "random", "executor": {"workers": 2}, "supernet": {"stability": {}}},
         ],
@@ -149,6 +152,11 @@ class TestSchema:
             {"space": 3},
             {"budget": {"trials": 0}},
             {"supernet": {"sampling": "fare"}},
+            {"task": {"name": "numbers_en_de", "side": 8}},
+            {"task": {"name": "parallel_text", "path": "x"}},
+            {"supernet": {"dropout": 1}},
+            {"evaluation": {"beam": 0}},
+            {"latency": {"target_length": 0}},
         ],
     )
     def test_it_refuses_what_a_request_may_not_say(self, changes: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """A request is valid when it exists, and says in one message why it does not."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from nas.cost.analytic import FLOPS, PARAMS
 from nas.errors import SpecError
 from nas.search.changes import parse_change
 from nas.search.objective import Constraint
-from nas.search.spec import SearchSpec, load_spec, parse_workload
+from nas.search.recipe import SupernetRecipe, TrainingRecipe
+from nas.search.spec import Evaluation, SearchSpec, load_spec, parse_workload
 from nas.search.workload import Workload
 from nas.space.loader import load_space
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
 from tests.space.spaces import FOLDER, GIVEN, LAYERS
+from tests.task.digit_sentences import plug
 
 BASE: dict[str, Any] = {"name": "demo", "task": "digits", "space": "digits_tiny"}
+SIXTEEN = ImageShape(side=16, channels=1, classes=10)
 REQUESTS = sorted((FOLDER / "searches").glob("*.yaml"))
 
 
@@ -38,7 +42,7 @@ class TestForm:
     def test_a_short_request_is_filled_in(self) -> None:
         spec = spec_of()
         assert spec.search_space == load_space("digits_tiny")
-        assert spec.task_shape == TaskShape(side=8, channels=1, classes=10)
+        assert spec.task_shape == ImageShape(side=8, channels=1, classes=10)
         assert [each.metric.name for each in spec.parsed_objectives] == ["cross_entropy", "flops"]
         assert (spec.strategy.name, spec.executor.name) == ("evolution", "ray")
         assert spec.latency == Workload()
@@ -56,8 +60,8 @@ class TestForm:
         assert spec_of(strategy="random", executor="local") == spec_of(
             strategy={"name": "random"}, executor={"name": "local"}
         )
-        assert spec_of(task={"name": "digits", "side": 16}).task_shape.side == 16
-        assert spec_of(task={"name": "digits", "options": {"side": 16}}).task_shape.side == 16
+        assert spec_of(task={"name": "digits", "side": 16}).task_shape == SIXTEEN
+        assert spec_of(task={"name": "digits", "options": {"side": 16}}).task_shape == SIXTEEN
 
     def test_it_is_frozen(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
@@ -90,7 +94,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"task": {"name": "digits", "sied": 8}}, r"task\.sied: unknown key; did you mean 'side'"),
     ({"task": {"name": "digits", "side": 1}}, r"task\.side: .* equal to 4, 1 given"),
     ({"objectives": ["flops", "params"]}, r"objectives: costs alone .* cross_entropy, accuracy is"),
-    ({"evaluation": {"images": 1}}, r"evaluation\.images: .* equal to 2, 1 given"),
+    ({"evaluation": {"examples": 1}}, r"evaluation\.examples: .* equal to 2, 1 given"),
     ({"task": "image_folder"}, r"task\.path: is required"),
     ({"space": "digits"}, r"space: unknown name 'digits'; did you mean 'digits_tiny'"),
     ({"space": 3}, r"space: 3 given; a name, a path or a mapping is allowed"),
@@ -131,7 +135,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"standalone": {"label_smoothing": 1}}, r"standalone\.label_smoothing: .* less than 1"),
     ({"standalone": {"weight_decay": -0.1}}, r"standalone\.weight_decay: .* -0\.1 given"),
     ({"standalone": {"sampling": "fair"}}, r"standalone\.sampling: unknown key"),
-    ({"evaluation": {"images": 0}}, r"evaluation\.images: .* 0 given"),
+    ({"evaluation": {"examples": 0}}, r"evaluation\.examples: .* 0 given"),
     ({"confirmation": {"seeds": 1}}, r"confirmation\.seeds: .* equal to 2, 1 given"),
     ({"latency": {"device": "gpu"}}, r"latency\.device: .* 'gpu' given"),
     ({"latency": {"dtype": "int8"}}, r"latency\.dtype: .* 'int8' given"),
@@ -189,7 +193,7 @@ class TestBadInput:
 
 class TestFeasibility:
     SPACE = load_space("digits_tiny")
-    SHAPE = TaskShape(8, 1, 10)
+    SHAPE = ImageShape(8, 1, 10)
 
     def test_the_smallest_possible_value_is_said_exactly(self) -> None:
         least = FLOPS.bound(self.SPACE, self.SHAPE, "smallest")
@@ -261,12 +265,79 @@ class TestChanges:
     def test_a_named_part_keeps_its_name(self) -> None:
         changes = {"task.side": 16, "strategy.tournament": 3, "executor.cores": 2}
         spec = load_spec(BASE | {"strategy": "evolution", "executor": "local"}, changes)
-        assert spec.task_shape.side == 16
+        assert spec.task_shape == SIXTEEN
         assert (spec.executor.name, spec.executor.cores) == ("local", 2)
 
     def test_a_value_has_no_levels(self) -> None:
         with pytest.raises(SpecError, match=r"^spec: --set batch\.x: batch is 3, not a mapping"):
             load_spec(BASE | {"batch": 3}, {"batch.x": 1})
+
+
+IMAGES = "{key}: for tasks of images; digit_sentences is a task of sentences and takes {taken}; "
+SENTENCES = "{key}: for tasks of sentences; digits is a task of images and takes {taken}; "
+RECIPE, EVALUATION = "batch_tokens, dropout", "batch_tokens, beam, length_penalty"
+FOREIGN: list[tuple[str, str, Any, str, str]] = [
+    ("digits", "supernet.batch_tokens", 4000, SENTENCES, "batch_size, augmentation"),
+    ("digits", "standalone.batch_tokens", 4000, SENTENCES, "batch_size, augmentation"),
+    ("digits", "evaluation.batch_tokens", 4000, SENTENCES, "batch_size"),
+    ("digits", "supernet.dropout", 0.1, SENTENCES, "batch_size, augmentation"),
+    ("digits", "standalone.dropout", 0.1, SENTENCES, "batch_size, augmentation"),
+    ("digits", "evaluation.beam", 8, SENTENCES, "batch_size"),
+    ("digits", "evaluation.length_penalty", 1.0, SENTENCES, "batch_size"),
+    ("digit_sentences", "supernet.batch_size", 32, IMAGES, RECIPE),
+    ("digit_sentences", "standalone.batch_size", 32, IMAGES, RECIPE),
+    ("digit_sentences", "evaluation.batch_size", 32, IMAGES, EVALUATION),
+    ("digit_sentences", "supernet.augmentation", {"flip": True}, IMAGES, RECIPE),
+    ("digit_sentences", "standalone.augmentation", {"crop_padding": 1}, IMAGES, RECIPE),
+]
+
+
+class TestUnits:
+    """A task takes the keys that are for its examples, and the others at their defaults alone."""
+
+    @pytest.fixture(autouse=True)
+    def _plugged(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        plug(monkeypatch)
+
+    @pytest.mark.parametrize(("task", "key", "value", "message", "taken"), FOREIGN, ids=str)
+    def test_keys_of_another_unit_are_refused(
+        self, task: str, key: str, value: Any, message: str, taken: str
+    ) -> None:
+        said = re.escape(message.format(key=key, taken=taken))
+        with pytest.raises(SpecError, match=rf"^spec: {said}leave it out$"):
+            load_spec(BASE, {"task": task, key: value})
+        other = "digits" if task == "digit_sentences" else "digit_sentences"
+        if key != "supernet.augmentation":
+            load_spec(BASE, {"task": other, key: value})
+
+    @pytest.mark.parametrize("key", ["beam", "source_length", "target_length"])
+    def test_images_are_not_timed_as_sentences(self, key: str) -> None:
+        changes = {f"latency.{key}": 8}
+        load_spec(BASE, {"task": "digit_sentences", **changes})
+        said = rf"^spec: latency\.{key}: for tasks of sentences; digits is a task of images"
+        with pytest.raises(SpecError, match=said):
+            load_spec(BASE, {"task": "digits", **changes})
+
+    @pytest.mark.parametrize("task", ["digits", "digit_sentences"])
+    def test_at_their_defaults_they_are_taken(self, task: str) -> None:
+        plain = load_spec(BASE, {"task": task})
+        stated = {
+            "supernet": SupernetRecipe().model_dump(mode="json"),
+            "standalone": TrainingRecipe().model_dump(mode="json"),
+            "evaluation": Evaluation().model_dump(mode="json"),
+        }
+        assert load_spec(BASE | stated, {"task": task}) == plain
+        assert load_spec(plain.to_json()) == plain
+
+    def test_tokens_decide_the_weights_of_a_task_of_sentences(self) -> None:
+        specs = [
+            load_spec(BASE, {"task": "digit_sentences", f"{part}.batch_tokens": 500})
+            for part in ("supernet", "standalone", "evaluation")
+        ]
+        assert len({spec.supernet_digest for spec in specs}) == 2
+        assert len({spec.standalone_digest for spec in specs}) == 2
+        assert specs[0].supernet_digest != specs[2].supernet_digest
+        assert specs[1].standalone_digest != specs[2].standalone_digest
 
 
 class TestWorkload:

@@ -12,8 +12,18 @@ from pydantic import BaseModel, ValidationError
 
 from nas import catalog
 from nas.errors import SpecError
-from nas.search.recipe import Augmentation
+from nas.search.recipe import Augmentation, TrainingRecipe
+from nas.search.spec import Evaluation
+from nas.space.task_shape import ImageShape
+from nas.task.splits import batch_positions
 from nas.task.task import ImageData, Task
+
+
+def loaded(task: Task, options: BaseModel, root: Path) -> ImageData:
+    """The data of a task of images."""
+    data = task.load(options, root)
+    assert isinstance(data, ImageData)
+    return data
 
 
 class TaskConformance:
@@ -30,7 +40,7 @@ class TaskConformance:
     @pytest.fixture(scope="class")
     @classmethod
     def data(cls, task: Task, options: BaseModel, root: Path) -> ImageData:
-        return task.load(options, root)
+        return loaded(task, options, root)
 
     def test_the_declaration_loads_no_framework(self) -> None:
         check = (
@@ -42,7 +52,7 @@ class TaskConformance:
         assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
     def test_metrics_have_direction_and_unit(self, task: Task) -> None:
-        assert task.name == self.name
+        assert (task.name, task.unit) == (self.name, "images")
         names = [metric.name for metric in task.metrics]
         assert task.primary in names
         assert len(set(names)) == len(names)
@@ -55,6 +65,7 @@ class TaskConformance:
         self, task: Task, options: BaseModel, data: ImageData
     ) -> None:
         shape = task.shape(options)
+        assert isinstance(shape, ImageShape)
         told = task.uninformed(shape)
         assert task.primary in told
         # One image of each class: the constant guess on classes as frequent as each other.
@@ -77,6 +88,7 @@ class TaskConformance:
         self, task: Task, options: BaseModel, data: ImageData
     ) -> None:
         shape = task.shape(options)
+        assert isinstance(shape, ImageShape)
         for part in (data.train, data.valid, data.test()):
             assert part.images.shape == (len(part), shape.channels, shape.side, shape.side)
             assert part.images.dtype == torch.uint8
@@ -94,7 +106,7 @@ class TaskConformance:
     def test_loading_again_gives_the_same(
         self, task: Task, options: BaseModel, root: Path, data: ImageData
     ) -> None:
-        again = task.load(options, root)
+        again = loaded(task, options, root)
         assert again.digest == data.digest
         for one, other in ((again.train, data.train), (again.valid, data.valid)):
             assert torch.equal(one.images, other.images)
@@ -104,7 +116,7 @@ class TaskConformance:
     def test_another_seed_moves_validation_and_leaves_the_test_images(
         self, task: Task, options: BaseModel, root: Path, data: ImageData
     ) -> None:
-        other = task.load(options.model_copy(update={"split_seed": 1}), root)
+        other = loaded(task, options.model_copy(update={"split_seed": 1}), root)
         assert other.digest != data.digest
         assert len(other.valid) == len(data.valid)
         assert torch.equal(other.test().images, data.test().images)
@@ -121,25 +133,43 @@ class TaskConformance:
         part = data.validation(len(data.valid) // 2)
         assert torch.equal(part.images, everything.images[: len(part)])
         for wrong in (0, -1, len(data.valid) + 1):
-            with pytest.raises(SpecError, match=rf"evaluation\.images: {wrong} given, 1 to"):
+            with pytest.raises(SpecError, match=rf"evaluation\.examples: {wrong} given, 1 to"):
                 data.validation(wrong)
 
     def test_a_training_batch_is_a_function_of_seed_and_step(self, data: ImageData) -> None:
         augmentation = Augmentation(crop_padding=1, randaugment_layers=1)
-        images, labels = data.training_batch(7, 12, 3, augmentation)
-        assert images.dtype == torch.float32
-        assert images.shape == (12, *data.train.images.shape[1:])
-        assert torch.equal(labels, data.train.labels[data.batch(7, 12, 3)])
-        data.training_batch(8, 12, 3, augmentation)
-        again, _ = data.training_batch(7, 12, 3, augmentation)
-        assert torch.equal(images, again)
+        recipe = TrainingRecipe(batch_size=12, augmentation=augmentation)
+        batch = data.training_batch(7, recipe, 3)
+        assert batch.inputs.dtype == torch.float32
+        assert batch.inputs.shape == (12, *data.train.images.shape[1:])
+        assert torch.equal(batch.positions, batch_positions(len(data.train), 7, 12, 3))
+        assert torch.equal(batch.labels, data.train.labels[batch.positions])
+        assert batch.counts is None
+        unchanged = data.normalise(data.train.images[batch.positions])
+        assert not torch.equal(batch.inputs, unchanged)
+        data.training_batch(8, recipe, 3)
+        assert torch.equal(batch.inputs, data.training_batch(7, recipe, 3).inputs)
         for step, seed in ((8, 3), (7, 4)):
-            assert not torch.equal(images, data.training_batch(step, 12, seed, augmentation)[0])
+            assert not torch.equal(batch.inputs, data.training_batch(step, recipe, seed).inputs)
 
     def test_an_unchanged_batch_is_the_normalised_images(self, data: ImageData) -> None:
-        images, _ = data.training_batch(0, 12, 0, Augmentation())
-        chosen = data.train.images[data.batch(0, 12, 0)]
-        assert torch.equal(images, data.normalise(chosen))
+        batch = data.training_batch(0, TrainingRecipe(batch_size=12), 0)
+        chosen = data.train.images[batch.positions]
+        assert torch.equal(batch.inputs, data.normalise(chosen))
+
+    @pytest.mark.parametrize("size", [7, 30, 1000])
+    def test_batches_hold_every_image_once(self, data: ImageData, size: int) -> None:
+        chosen = data.validation(min(30, len(data.valid)))
+        batches = list(data.batches(chosen, Evaluation(batch_size=size)))
+        assert [len(batch.labels) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+        assert all(batch.counts is None for batch in batches)
+        inputs, labels, positions = (
+            torch.cat(each) for each in zip(*(batch[:3] for batch in batches), strict=True)
+        )
+        order = positions.argsort()
+        assert torch.equal(positions[order], torch.arange(len(chosen)))
+        assert torch.equal(inputs[order], data.normalise(chosen.images))
+        assert torch.equal(labels[order], chosen.labels)
 
     def test_every_declared_metric_is_measured(self, task: Task, data: ImageData) -> None:
         part = data.validation(10)

@@ -13,16 +13,15 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10 as CIFAR
 
 from nas.errors import DataError, SpecError
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
 from nas.task.image_classification import (
     CIFAR10,
     DIGITS,
     Cifar10Options,
     DigitsOptions,
     classification_metrics,
-    score,
 )
-from nas.task.task import ImageData, data_root
+from nas.task.task import ImageData, data_root, score_labels
 from tests.task.conformance import TaskConformance
 from tests.task.fake_cifar10 import FILES, fake_cifar10
 
@@ -90,7 +89,7 @@ class TestDigits(TaskConformance):
     def test_another_side_is_resized(self) -> None:
         options = DigitsOptions(side=12)
         data = DIGITS.load(options, Path())
-        assert DIGITS.shape(options) == TaskShape(12, 1, 10)
+        assert DIGITS.shape(options) == ImageShape(12, 1, 10)
         for part in (data.train, data.valid, data.test()):
             assert part.images.shape[1:] == (1, 12, 12)
 
@@ -241,16 +240,35 @@ def test_scores_are_cross_entropy_and_hits_image_by_image() -> None:
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(50, 10, generator=generator) * 3
     labels = torch.randint(0, 10, (50,), generator=generator)
-    losses, correct = score(outputs, labels)
+    scores = score_labels(outputs, labels)
+    losses, correct, _ = scores
     for row, label, loss, hit in zip(
         outputs.tolist(), labels.tolist(), losses.tolist(), correct.tolist(), strict=True
     ):
         want = math.log(sum(math.exp(each) for each in row)) - row[label]
         assert loss == pytest.approx(want, rel=1e-5)
         assert hit == (max(row) == row[label])
-    measured = classification_metrics(losses, correct)
+    measured = classification_metrics(scores)
     assert measured["cross_entropy"] == pytest.approx(sum(losses.tolist()) / 50)
     assert measured["accuracy"] == sum(correct.tolist()) / 50
+
+
+def test_scores_of_several_labels_are_their_sums() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(50, 10, generator=generator) * 3
+    labels = torch.randint(0, 10, (50,), generator=generator)
+    counts = torch.tensor([3, 1, 0, 30, 16])
+    single, scores = score_labels(outputs, labels), score_labels(outputs, labels, counts)
+    parts = [torch.split(each, counts.tolist()) for each in single]
+    for each, losses, correct, _ in zip(range(5), *parts, strict=True):
+        assert scores.losses[each].item() == pytest.approx(losses.sum().item(), rel=1e-12)
+        assert scores.correct[each] == correct.sum()
+    assert torch.equal(scores.labels, counts)
+    # What stands beside an example changes none of its bits.
+    alone = score_labels(outputs[4:34], labels[4:34], counts[3:4])
+    assert torch.equal(alone.losses, scores.losses[3:4])
+    wanted, found = classification_metrics(single), classification_metrics(scores)
+    assert found == pytest.approx(wanted, rel=1e-12)
 
 
 def test_one_broken_output_is_no_accuracy() -> None:
@@ -264,9 +282,9 @@ def test_one_broken_output_is_no_accuracy() -> None:
 def test_bfloat16_outputs_are_scored_in_float32() -> None:
     outputs = torch.randn(20, 10, generator=torch.Generator().manual_seed(0)).bfloat16()
     labels = torch.arange(20) % 10
-    losses, _ = score(outputs, labels)
-    assert losses.dtype == torch.float32
-    assert torch.equal(losses, score(outputs.float(), labels).losses)
+    losses = score_labels(outputs, labels).losses
+    assert losses.dtype == torch.float64
+    assert torch.equal(losses, score_labels(outputs.float(), labels).losses)
 
 
 def test_the_data_root_is_the_variables_or_data_in_the_working_folder(

@@ -11,7 +11,7 @@ from PIL import Image
 from nas import catalog
 from nas.errors import DataError, SpecError
 from nas.search.spec import load_spec
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import ImageShape
 from nas.task.image_classification import IMAGE_FOLDER, ImageFolderOptions
 from nas.task.image_folder import class_folders, image_files, read_images
 from nas.task.task import ImageData
@@ -64,7 +64,7 @@ class TestImageFolder(TaskConformance):
     ) -> None:
         monkeypatch.setenv("NAS_DATA_DIR", str(root))
         options = ImageFolderOptions(path="mine", side=8, validation=0.3)
-        assert IMAGE_FOLDER.shape(options) == TaskShape(8, 3, 3)
+        assert IMAGE_FOLDER.shape(options) == ImageShape(8, 3, 3)
         assert IMAGE_FOLDER.load(options, root).digest == data.digest
 
     def test_a_request_keeps_the_classes_it_was_made_with(
@@ -78,7 +78,7 @@ class TestImageFolder(TaskConformance):
         (tmp_path / "mine").rename(tmp_path / "away")
         recorded = load_spec(spec.to_json())
         assert recorded == spec
-        assert recorded.task_shape == TaskShape(8, 3, 3)
+        assert recorded.task_shape == ImageShape(8, 3, 3)
         fill(tmp_path / "mine", classes=4)
         options = recorded.task.configured(catalog.TASKS, "task")
         with pytest.raises(DataError, match=r"class_2, class_3; wanted: class_0, class_1, class_2"):

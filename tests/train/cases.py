@@ -35,7 +35,7 @@ def request(
             "space": SPACE,
             "supernet": {**short, **(supernet or {})},
             "standalone": {**short, **(standalone or {})},
-            "evaluation": {"images": 100},
+            "evaluation": {"examples": 100},
             **changes,
         }
     )

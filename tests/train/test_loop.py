@@ -358,8 +358,9 @@ def test_a_gradient_is_cut_to_the_longest_that_is_allowed(
     architecture, recipe = spec.search_space.extreme("largest"), spec.standalone
     network = StandaloneNetwork(architecture, spec.task_shape, 3)
     before = parameters_to_vector(network.parameters()).detach()
-    images, labels = data.training_batch(0, recipe.batch_size, 3, recipe.augmentation)
-    loss = cross_entropy(network(images), labels, label_smoothing=recipe.label_smoothing)
+    batch = data.training_batch(0, recipe, 3)
+    scores = network(batch.inputs)
+    loss = cross_entropy(scores, batch.labels, label_smoothing=recipe.label_smoothing)
     raw = parameters_to_vector(torch.autograd.grad(loss, list(network.parameters())))
     assert 1e-3 < raw.norm() < 1e6
 

@@ -66,7 +66,7 @@ def test_every_type_is_visited_equally_often_by_each_net_and_layer(
     nets = 4 if sampling == "sandwich" else 1
     assert {net for net, _ in counted} == set(range(nets))
     for (_, layer), types in counted.items():
-        assert set(types) == {str(each) for each in space.attentions(layer)}
+        assert set(types) == {str(each) for each in space.sites[0][layer]}
         assert len(set(types.values())) == 1
 
 

@@ -12,7 +12,7 @@ from nas import catalog
 from nas.model.supernet import Supernet
 from nas.operators.declaration import Choice
 from nas.search.recipe import TrainingRecipe
-from nas.search.spec import SearchSpec
+from nas.search.spec import Evaluation, SearchSpec
 from nas.space.architecture import Architecture
 from nas.task.task import ImageData
 from nas.train import checkpoint, precision
@@ -36,19 +36,16 @@ def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
 
 
-def batch(spec: SearchSpec, data: ImageData) -> tuple[Tensor, Tensor]:
-    return data.training_batch(0, 16, spec.seed, spec.supernet.augmentation)
-
-
 @pytest.mark.parametrize("distilling", [False, True])
 def test_a_sandwich_s_gradient_is_the_sum_of_its_nets_own(
     distilling: bool, data: ImageData
 ) -> None:
     spec = request({"sampling": "sandwich", "distill_after": 0 if distilling else 10})
-    supernet, (images, labels) = built(spec), batch(spec, data)
+    supernet, batch = built(spec), data.training_batch(0, spec.supernet, spec.seed)
+    images, labels = batch.inputs, batch.labels
     schedule = Schedule(spec.search_space, spec.supernet, spec.seed)
     losses = Subnets(schedule, spec.supernet)
-    for loss in losses(0, supernet, images, labels):
+    for loss in losses(0, supernet, batch):
         loss.backward()  # type: ignore[no-untyped-call]
     together = gradients(supernet)
 
@@ -121,7 +118,7 @@ def test_moments_do_not_move_what_a_later_step_leaves_out(data: ImageData, tmp_p
     left_out = 0
     for step in range(1, 39):
         first = schedule.at(step)[0].architecture.layers[0].attention
-        (other,) = set(space.attentions(0)) - {first}
+        (other,) = set(space.sites[0][0]) - {first}
         key = f"layers.0.attention.q_weight@{other}"
         assert torch.equal(saved[step - 1][f"weight/{key}"], saved[step][f"weight/{key}"])
         if f"exp_avg/{key}" in saved[step - 1]:
@@ -152,35 +149,9 @@ def accuracy(supernet: Supernet, architecture: Architecture, data: ImageData) ->
         lambda images: supernet(images, architecture),
         data,
         data.validation(),
-        batch_size=64,
-        device="cpu",
+        Evaluation(),
     )
     return float(task.summary(scores)["accuracy"])
-
-
-def test_scores_are_by_image_whatever_the_batches(data: ImageData) -> None:
-    spec = request()
-    supernet, architecture = built(spec), request().search_space.extreme("largest")
-    chosen = data.validation(90)
-    task = catalog.TASKS.load("digits")
-    one, other = (
-        score(
-            task,
-            lambda images: supernet(images, architecture),
-            data,
-            chosen,
-            batch_size=size,
-            device="cpu",
-        )
-        for size in (90, 32)
-    )
-    outputs = supernet(data.normalise(chosen.images), architecture)
-    expected = functional.cross_entropy(outputs, chosen.labels, reduction="none")
-    torch.testing.assert_close(one.losses, expected.detach())
-    torch.testing.assert_close(one.losses, other.losses)
-    assert torch.equal(one.correct, outputs.argmax(-1) == chosen.labels)
-    summary = task.summary(one)
-    assert summary["cross_entropy"] == pytest.approx(expected.mean().item())
 
 
 # -- precision -------------------------------------------------------------------------------------

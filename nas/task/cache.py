@@ -1,0 +1,88 @@
+"""Where is kept what can be computed again? In a folder by digest, built once and whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nas.errors import DataError
+
+
+def cache_root() -> Path:
+    """`NAS_CACHE_DIR`, else `etnas` under `XDG_CACHE_HOME` or `~/.cache`."""
+    if own := os.environ.get("NAS_CACHE_DIR"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "etnas"
+
+
+def built(kind: str, digest: str, build: Callable[[Path], None]) -> Path:
+    """The folder of `kind` and `digest`; where there is none yet, `build` fills an empty one.
+
+    The folder appears whole or not at all, and of several processes one builds it while the
+    others wait for it.
+
+    Raises:
+        DataError: where the cache cannot be written to; what `build` raises goes through.
+    """
+    folder = cache_root() / kind / digest
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            if not folder.is_dir():
+                _build(folder, build)
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written ({error}); set NAS_CACHE_DIR to a folder that can be"
+        ) from error
+    return folder
+
+
+def _build(folder: Path, build: Callable[[Path], None]) -> None:
+    for leftover in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    temporary.mkdir()
+    try:
+        build(temporary)
+        for file in temporary.iterdir():
+            _sync(file)
+        _sync(temporary)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Where locks do nothing another process may have been first, with the same content.
+            if not folder.is_dir():
+                raise
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits for the only right to build a folder; it ends with the process, however that dies."""
+    handle = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        # Without locks two processes double the work, but the folder is still whole.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
