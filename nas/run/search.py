@@ -22,7 +22,7 @@ from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
 from nas.strategy.strategy import Strategy
-from nas.train.checkpoint import read_state
+from nas.train.checkpoint import State, read_state
 from nas.train.supernet import supernet_file
 
 # Of the time budget, the share that supernet training may use: a first batch must still be scored.
@@ -98,8 +98,16 @@ def _train_supernet(running: Running) -> None:
             "data_digest": state.identity["data digest"],
             "supernet_steps": f"{state.step} of {spec.supernet.steps} {state.stopped}".strip(),
             "supernet_precision": state.precision,
+            **_left_out(state),
         }
     )
+
+
+def _left_out(state: State) -> dict[str, str]:
+    """How many training examples were not learnt from and why, where there are any."""
+    skipped = state.about.get("skipped") or {}
+    told = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
+    return {"training_examples_left_out": told} if told else {}
 
 
 def _search(running: Running) -> list[Trial]:

@@ -92,6 +92,10 @@ class Data(Protocol):
         """Tells these examples and their split from any others."""
 
     @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many of the training examples are left out, by reason."""
+
+    @property
     def about(self) -> Mapping[str, Any]:
         """What a trained network needs of the data to be used, as JSON values: pieces, classes."""
 
@@ -152,6 +156,11 @@ class ImageData:
         train, valid = self.train.to(device), self.valid.to(device)
         mean, std = self.mean.to(device), self.std.to(device)
         return ImageData(train, valid, self.classes, mean, std, self.digest, self.read_test)
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """None: every image is learnt from."""
+        return {}
 
     @property
     def about(self) -> Mapping[str, Any]:

@@ -90,7 +90,7 @@ def load_model(file: Path) -> Model:
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file")
     about = checkpoint.read_state(file, {}, advice="give a network trained alone").about
-    if not about:
+    if "architecture" not in about:
         raise CheckpointError(f"{file}: no network trained alone: it does not say what it is for")
     try:
         architecture = Architecture.from_json(about["architecture"])

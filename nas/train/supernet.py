@@ -55,6 +55,7 @@ def train_supernet(
         params=PARAMS.bound(spec.search_space, spec.task_shape, "largest"),
         watch=RankStability(spec, data) if recipe.stability else None,
         limit=limit,
+        about={"skipped": dict(data.skipped)},
     )
     yield from train(run, device)
 

@@ -183,3 +183,17 @@ def test_killed_again_and_again(place: Workspace, tmp_path: Path) -> None:
     id = recover(place, spec, ["supernet", "search"])
     assert outcome(place, id) == outcome(undisturbed, expected)
     assert facts(SqlStore(place.record_url).trials(id))
+
+
+def test_pairs_that_are_not_learnt_from_are_counted_in_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "Projector", no_projector)
+    task = {**small_numbers.TASK, "max_length": 20}
+    spec = request(task=task, budget={"trials": 1}, controls={"random": 0, "homogeneous": 0})
+    left = small_data(spec).skipped
+    assert list(left) == ["longer than max_length"]
+    record = finish(spec, place_in(tmp_path))
+    told = f"{left['longer than max_length']:,} longer than max_length"
+    assert record.facts["training_examples_left_out"] == told
+    assert "training_examples_left_out" not in finish(request(), place_in(tmp_path)).facts

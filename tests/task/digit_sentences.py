@@ -62,6 +62,10 @@ class SentenceData:
         return self.digits.digest
 
     @property
+    def skipped(self) -> Mapping[str, int]:
+        return {}
+
+    @property
     def about(self) -> Mapping[str, Any]:
         return self.digits.about
 
