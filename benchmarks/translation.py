@@ -8,6 +8,7 @@ cosFormer decoder does not grow with length.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -56,8 +57,13 @@ def pairs_of(sentences: int, source: int, target: int) -> SentencePairs:
 
 
 def of_one_type(space: str, attention: str) -> EncoderDecoder:
-    """The space's largest network of one attention type, its decoder as wide as its encoder."""
-    return cast(EncoderDecoder, load_space(space).extreme("largest", Choice(attention)))
+    """The space's largest network of one attention type that looks at one encoder layer alone.
+
+    So a plain transformer does: looking at three takes keys and values of three times the source.
+    """
+    largest = cast(EncoderDecoder, load_space(space).extreme("largest", Choice(attention)))
+    plain = tuple(dataclasses.replace(each, cross_span=1) for each in largest.decoder_layers)
+    return dataclasses.replace(largest, decoder_layers=plain)
 
 
 def step(space: str, count: int) -> Paired:
