@@ -9,11 +9,11 @@ cosFormer decoder does not grow with length.
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -103,25 +103,15 @@ def tokenising(corpus: str) -> float:
     subwords: Subwords = learn(english[:20_000] + german[:20_000], 4_000)
     subwords.encode(["warm up"])
     with tempfile.TemporaryDirectory() as home:
-        _cache_in(Path(home))
+        os.environ["NAS_CACHE_DIR"] = home
         start = time.perf_counter()
         stored("benchmark", subwords, [(english, german)])
         seconds = time.perf_counter() - start
     return 60 * len(english) / seconds
 
 
-def _cache_in(folder: Path) -> None:
-    import os
-
-    os.environ["NAS_CACHE_DIR"] = str(folder)
-
-
 class Recomputing(Decoding):
     """A decoder that remembers nothing: it reads every hypothesis whole at every token."""
-
-    def __init__(self, network: StandaloneNetwork, architecture: EncoderDecoder) -> None:
-        super().__init__(network, architecture, SHAPE)
-        self._tokens: list[Tensor] = []
 
     def start(self, source: Tensor, source_lengths: Tensor) -> Any:
         self._memory = self.sliced.encode(source, source_lengths)
@@ -160,7 +150,7 @@ def decoding(architecture: EncoderDecoder, count: int) -> Paired:
             tokens = scores.argmax(dim=1) if position else scores.argmax(dim=1)[first]
             memory = decoder.reorder(memory, rows if position else first, None, BEAM)
 
-    decoders = Recomputing(network, architecture), Decoding(network, architecture, SHAPE)
+    decoders = Recomputing(network, architecture, SHAPE), Decoding(network, architecture, SHAPE)
     recomputed, incremental = (lambda _, one=one: write_all(one) for one in decoders)
     with torch.inference_mode():
         return compare(recomputed, incremental, count, warm_up=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,7 +49,6 @@ def cost(
     from nas import catalog
     from nas.cost.analytic import by_site, flops_by_group, hat_convention
     from nas.cost.cost import exact_costs
-    from nas.search.spec import parse_workload
     from nas.space.architecture import load_architecture
 
     found = load_architecture(architecture)
@@ -65,7 +64,7 @@ def cost(
         "target_length": target_length,
         "repetitions": repetitions,
     }
-    workload = parse_workload(given, "nas cost")
+    workload = _workload(given, task)
     shown: dict[str, Any] = {"id": found.id, "task": task, **exact_costs(shape, workload)(found)}
     shown = {key: _plain(value) for key, value in shown.items()}
     if convention == "hat":
@@ -92,6 +91,17 @@ def configured(task: str, given: list[str] | None) -> Any:
 
     options = dict(parse_change(text, "--option") for text in given or [])
     return Part(name=task, options=options).configured(catalog.TASKS, "--option")
+
+
+def _workload(given: Mapping[str, Any], task: str) -> Workload:
+    """The workload; raises `SpecError` for what a task of this kind does not take."""
+    from nas import catalog
+    from nas.search.recipe import check_unit
+    from nas.search.spec import parse_workload
+
+    workload = parse_workload(given, "nas cost")
+    check_unit(workload, catalog.TASKS.load(task).unit, task, "nas cost")
+    return workload
 
 
 def _plain(value: Any) -> Any:

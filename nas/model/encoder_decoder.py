@@ -39,8 +39,8 @@ def translate(
 
 def longest_target(source_lengths: Tensor, shape: TextShape) -> Tensor:
     """M = ceil(a S + b) (B,) int64: how many tokens a translation may have, its end included."""
-    whole = source_lengths.double() * shape.length_ratio + shape.length_margin
-    return whole.ceil().long()
+    whole: Tensor = shape.longest_target(source_lengths.double())
+    return whole.long()
 
 
 def positions(start: int, count: int, width: int, like: Tensor) -> Tensor:

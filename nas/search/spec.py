@@ -244,7 +244,7 @@ class SearchSpec(Section):
     def _check_lengths(self) -> None:
         shape, workload = self.task_shape, self.latency
         if isinstance(shape, TextShape) and "latency_ms" in self.measured_costs:
-            longest = math.ceil(shape.length_ratio * workload.source_length + shape.length_margin)
+            longest = int(shape.longest_target(workload.source_length))
             if workload.target_length > longest:
                 raise SpecError(
                     f"latency.target_length: {workload.target_length} given; a source of "

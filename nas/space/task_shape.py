@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from nas.errors import SpecError
 
@@ -42,6 +43,16 @@ class TextShape:
     target_length: int = 30
     length_ratio: float = 1.5
     length_margin: int = 10
+
+    def longest_target(self, source_tokens: Any) -> Any:
+        """M for a number of source tokens, or for an array or tensor of float64 ones."""
+        return longest_target(source_tokens, self.length_ratio, self.length_margin)
+
+
+def longest_target(source_tokens: Any, ratio: float, margin: int) -> Any:
+    """M = ceil(ratio x source tokens + margin), a whole float64 of the kind that is given."""
+    # As a floor from below, which numbers, arrays and tensors alike have.
+    return -(-(ratio * source_tokens + margin) // 1)
 
 
 TaskShape = ImageShape | TextShape

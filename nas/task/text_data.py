@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nas.errors import DataError, SpecError
 from nas.space.digest import digest
 from nas.space.sentence_pairs import BOS, EOS, PAD, SentencePairs
+from nas.space.task_shape import longest_target
 from nas.task.length_buckets import LengthBuckets
 from nas.task.splits import keyed_seed
 from nas.task.subwords import Subwords
@@ -38,7 +39,7 @@ class LengthLimits:
 
     def target_tokens(self, source_tokens: Positions) -> Positions:
         """(N,) the longest target in tokens: M = ceil(ratio x source tokens + margin)."""
-        longest = numpy.ceil(self.ratio * source_tokens + self.margin)
+        longest = longest_target(source_tokens, self.ratio, self.margin)
         return numpy.asarray(longest, numpy.int64)
 
     def broken(self, sentences: Sentences) -> dict[str, NDArray[numpy.bool_]]:

@@ -151,3 +151,8 @@ def test_measured_latency_has_its_provenance(tmp_path: Path) -> None:
     refused(
         nas("cost", path, "--task", "digits", "--measure", "latency"), "--measure", "latency_ms"
     )
+
+
+def test_what_sentences_alone_have_is_refused_for_images(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.json", json.dumps(ARCHITECTURE))
+    refused(nas("cost", path, "--task", "digits", "--beam", "2"), "nas cost.beam", "sentences")

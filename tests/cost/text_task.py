@@ -18,6 +18,7 @@ class Sentences:
     """Sentence pairs of two languages with one vocabulary of 1000 pieces."""
 
     name = "sentences"
+    unit = "sentences"
     metrics = (Metric("perplexity", "minimize", "1"),)
     primary = "perplexity"
     options_model = Options

@@ -154,6 +154,7 @@ def test_a_loss_is_the_same_alone_and_in_any_batch(data: TextData) -> None:
             for tokens in (1, 100, 8000)
         )
         for other in (some, all_):
+            # Another padding is another order of float32 sums.
             assert torch.allclose(alone.losses, other.losses, rtol=1e-5, atol=0)
             assert torch.equal(alone.labels, other.labels)
             assert torch.equal(alone.correct, other.correct)
