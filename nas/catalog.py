@@ -28,6 +28,7 @@ TASKS = Registry(
         "wmt14_en_de": "nas.task.translation:WMT14_EN_DE",
         "multi30k_en_de": "nas.task.translation:MULTI30K_EN_DE",
         "parallel_text": "nas.task.translation:PARALLEL_TEXT",
+        "fairseq_data": "nas.task.fairseq_data:FAIRSEQ_DATA",
         "numbers_en_de": "nas.task.numbers:NUMBERS_EN_DE",
     },
 )

@@ -1,5 +1,6 @@
 """What holds for every test: the same examples on each run, and no word to anybody outside."""
 
+import importlib.util
 import os
 import signal
 from collections.abc import Iterator
@@ -21,6 +22,18 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Where there is no GPU, Triton's kernels run by its interpreter; torch imports Triton too.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need fairseq are skipped without it, unless it is they that are asked for."""
+    if importlib.util.find_spec("fairseq") is not None:
+        return
+    reason = "fairseq is not installed here: make test-fairseq"
+    if config.option.markexpr == "fairseq":
+        raise pytest.UsageError(reason)
+    for item in items:
+        if item.get_closest_marker("fairseq"):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -64,6 +64,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "PIL": ("nas/task/image_folder.py",),
     "ray": ("nas/run/ray_tune.py",),
     "rich": ("nas/cli/",),
+    "sacremoses": ("nas/task/dictionaries.py",),
     "sacrebleu": ("nas/task/translation.py",),
     "sklearn": ("nas/task/image_classification.py",),
     "sqlalchemy": ("nas/store/sql.py", "nas/store/database.py"),

@@ -16,14 +16,15 @@ INHERITED = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEFILES"}
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A checkout whose environment is newer than what it was made from."""
+    """A checkout whose environments are newer than what it was made from."""
     for name in ("Makefile", *REQUIREMENTS):
         shutil.copy(ROOT / name, tmp_path)
         date(tmp_path / name, WRITTEN)
-    (tmp_path / ".venv").mkdir()
-    stamp = tmp_path / ".venv" / ".installed"
-    stamp.touch()
-    date(stamp, INSTALLED)
+    for environment in (".venv", ".venv-fairseq"):
+        (tmp_path / environment).mkdir()
+        stamp = tmp_path / environment / ".installed"
+        stamp.touch()
+        date(stamp, INSTALLED)
     return tmp_path
 
 
@@ -45,13 +46,22 @@ def commands(tree: Path, target: str) -> str:
     return made.stdout
 
 
-@pytest.mark.parametrize(("target", "tool"), [("demo", ".venv/bin/nas "), ("test", "-m pytest")])
-def test_a_second_call_installs_nothing(tree: Path, target: str, tool: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "tool", "environment"),
+    [
+        ("demo", ".venv/bin/nas ", ".venv"),
+        ("test", ".venv/bin/python -m pytest", ".venv"),
+        ("test-fairseq", ".venv-fairseq/bin/python -m pytest", ".venv-fairseq"),
+    ],
+)
+def test_a_second_call_installs_nothing(
+    tree: Path, target: str, tool: str, environment: str
+) -> None:
     assert tool in commands(tree, target)
     assert "pip" not in commands(tree, target)
     for name in REQUIREMENTS:
         date(tree / name, CHANGED)
-        assert "-m pip install" in commands(tree, target).partition(tool)[0], name
+        assert f"{environment}/bin/python -m pip" in commands(tree, target).partition(tool)[0], name
         date(tree / name, WRITTEN)
-    (tree / ".venv" / ".installed").unlink()
+    (tree / environment / ".installed").unlink()
     assert "-m pip install" in commands(tree, target).partition(tool)[0]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from nas.errors import SpecError
-from nas.model.beam_search import Hypothesis, translate_in_batches
+from nas.errors import CheckpointError, SpecError
+from nas.model.beam_search import translate_in_batches
 from nas.model.network import StandaloneNetwork
 from nas.search.spec import Evaluation
 from nas.task.parallel_text import is_empty
-from nas.task.subwords import Subwords
-from nas.task.text_data import Sentences, TextData
+from nas.task.pieces import Pieces, read_pieces
+from nas.task.text_data import Sentences, TextData, one_line
 from nas.train.standalone import load_model
 
 # Longer ones are no sentences; their attention would fill the memory.
@@ -32,8 +32,8 @@ class Translation:
 class Translator:
     """A trained network with the pieces that it reads and writes."""
 
-    def __init__(self, network: StandaloneNetwork, subwords: Subwords) -> None:
-        self.network, self.subwords = network.eval(), subwords
+    def __init__(self, network: StandaloneNetwork, pieces: Pieces) -> None:
+        self.network, self.pieces = network.eval(), pieces
         self._decoding = network.decoding()
         self._device = next(network.parameters()).device
 
@@ -46,35 +46,37 @@ class Translator:
 
         Raises `SpecError` for a line of more than 4,096 tokens, its number counted from `first`.
         """
-        pieces = self.subwords.encode(lines)
-        for number, each in enumerate(pieces, first):
+        ids = self.pieces.encode(lines)
+        for number, each in enumerate(ids, first):
             if len(each) >= MOST_TOKENS:
                 raise SpecError(
                     f"line {number} has {len(each) + 1} tokens, at most {MOST_TOKENS} are allowed"
                 )
         # None was learnt from: what the network made of it would be noise.
         full = [place for place, each in enumerate(lines) if not is_empty(each)]
-        found = self._search([pieces[place] for place in full], evaluation, n_best)
+        found = self.write([ids[place] for place in full], evaluation, n_best=n_best)
         translations = [[Translation("", 0.0)] for _ in lines]
-        for place, hypotheses in zip(full, found, strict=True):
-            translations[place] = [
-                Translation(_one_line(self.subwords.decode(each.tokens)), each.score)
-                for each in hypotheses
-            ]
+        for place, written in zip(full, found, strict=True):
+            translations[place] = written
         return translations
 
-    def _search(
-        self, sentences: Sequence[Sequence[int]], evaluation: Evaluation, n_best: int
-    ) -> list[list[Hypothesis]]:
-        return translate_in_batches(
+    def write(
+        self, sources: Sequence[Sequence[int]], evaluation: Evaluation, *, n_best: int = 1
+    ) -> list[list[Translation]]:
+        """The n best translations of each source, its ids without EOS, the best first."""
+        found = translate_in_batches(
             self._decoding,
-            sentences,
+            sources,
             batch_tokens=evaluation.batch_tokens,
             beam=evaluation.beam,
             length_penalty=evaluation.length_penalty,
             n_best=n_best,
             device=self._device,
         )
+        return [
+            [Translation(one_line(self.pieces.decode(each.tokens)), each.score) for each in best]
+            for best in found
+        ]
 
 
 def load_translator(file: Path, device: torch.device | str, dtype: torch.dtype) -> Translator:
@@ -85,9 +87,13 @@ def load_translator(file: Path, device: torch.device | str, dtype: torch.dtype) 
     """
     _check_device(torch.device(device))
     model = load_model(file)
-    if "subwords" not in model.data:
+    try:
+        pieces = read_pieces(model.data)
+    except (LookupError, TypeError) as error:
+        raise CheckpointError(f"{file}: its pieces cannot be read ({error})") from error
+    if pieces is None:
         raise SpecError(f"{file}: a network of task {model.task.name} translates nothing")
-    return Translator(model.network.to(device, dtype), Subwords(model.data["subwords"]))
+    return Translator(model.network.to(device, dtype), pieces)
 
 
 def _check_device(device: torch.device) -> None:
@@ -100,9 +106,6 @@ def translated(
     network: StandaloneNetwork, data: TextData, chosen: Sentences, evaluation: Evaluation
 ) -> list[str]:
     """The best translation of each of a set's sources."""
-    found = Translator(network, data.subwords).translate(data.sources(chosen), evaluation)
+    sources = [chosen.store.source.line(place) for place in chosen.positions]
+    found = Translator(network, data.pieces).write(sources, evaluation)
     return [each[0].text for each in found]
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.splitlines())

@@ -158,10 +158,10 @@ def _text_parts(
 ) -> tuple[Part, ...]:
     """Embedding tables, the encoder's norm, and the decoder's with the output layer."""
     source, target = shape.source_vocabulary, shape.target_vocabulary
-    if embeddings == "shared" and source != target:
+    if embeddings == "shared" and (source != target or not shape.one_vocabulary):
         raise SpecError(
-            f"shared needs one vocabulary, the task has {source} source and {target} target "
-            "tokens; allowed: tied, separate"
+            f"shared needs one vocabulary, the task has two, of {source} source and {target} "
+            "target tokens; allowed: tied, separate"
         )
     looked_up = 2 * max(encoder.stream, decoder.stream)
     output = (("head", decoder.stream * target),)

@@ -35,6 +35,7 @@ class TextShape:
     `target_length`, end marks included. A translation has at most M = ceil(length_ratio x source
     tokens + length_margin) tokens, known before its first: training keeps to it, beam search ends
     there, and attention types that normalise positions at decoder sites do so by it.
+    `one_vocabulary` says whether an id is the same piece on both sides.
     """
 
     source_vocabulary: int
@@ -43,6 +44,7 @@ class TextShape:
     target_length: int = 30
     length_ratio: float = 1.5
     length_margin: int = 10
+    one_vocabulary: bool = True
 
     def longest_target(self, source_tokens: Any) -> Any:
         """M for a number of source tokens, or for an array or tensor of float64 ones."""

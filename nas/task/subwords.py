@@ -65,6 +65,13 @@ class Subwords:
         text: str = self._tokenizer.decode(pieces, skip_special_tokens=False)
         return text.removeprefix(" ")
 
+    # Sources and translations are cut alike.
+    source = decode
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for `read_pieces`."""
+        return {"subwords": self.text}
+
 
 def learnt(content: str, chunks: Iterable[Chunk], vocabulary: int) -> Subwords:
     """The pieces of a corpus, read from the cache or learnt of `chunks` and kept there.

@@ -266,7 +266,7 @@ class Task(Protocol):
         is read without them; raises `DataError` where they must be read and cannot be."""
 
     def shape(self, options: Any, /) -> TaskShape:
-        """Side, channels and classes; options that are not `resolved` may raise `DataError`."""
+        """What sizes and costs need; options that are not `resolved` may raise `DataError`."""
 
     def load(self, options: Any, root: Path, /) -> Data:
         """Reads the data under a data root; raises `DataError` for missing or broken files and

@@ -14,8 +14,8 @@ from nas.space.digest import digest
 from nas.space.sentence_pairs import BOS, EOS, PAD, SentencePairs
 from nas.space.task_shape import longest_target
 from nas.task.length_buckets import LengthBuckets
+from nas.task.pieces import Pieces
 from nas.task.splits import keyed_seed
-from nas.task.subwords import Subwords
 from nas.task.task import Batch, scored_on
 from nas.task.token_store import TokenStore
 
@@ -108,7 +108,7 @@ class TextData:
 
     train: Sentences
     valid: Sentences
-    subwords: Subwords
+    pieces: Pieces
     limits: LengthLimits
     skipped: Mapping[str, int]
     digest: str
@@ -122,8 +122,8 @@ class TextData:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """The pieces, as the tokenizers library writes them down."""
-        return {"subwords": self.subwords.text}
+        """The pieces, for `read_pieces`."""
+        return self.pieces.to_json()
 
     def training_batch(self, step: int, recipe: TrainingRecipe, seed: int, /) -> Batch:
         """Pairs of at most `recipe.batch_tokens` tokens a side, padding included; pure.
@@ -171,7 +171,8 @@ class TextData:
 
     def sources(self, chosen: Sentences) -> list[str]:
         """The texts to translate."""
-        return [self.decode(chosen.store.source.line(each)) for each in chosen.positions]
+        lines = (chosen.store.source.line(each) for each in chosen.positions)
+        return [self.pieces.source(ids) for ids in lines]
 
     def references(self, chosen: Sentences) -> list[str]:
         """Their true translations."""
@@ -179,17 +180,17 @@ class TextData:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of texts to translate as a network takes them, the end mark included."""
-        return [[*ids, EOS] for ids in self.subwords.encode(texts)]
+        return [[*ids, EOS] for ids in self.pieces.encode(texts)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, on one line."""
-        return self.subwords.decode(ids).replace("\n", " ")
+        """The translation that has these ids, on one line."""
+        return one_line(self.pieces.decode(ids))
 
 
 def text_data(
     train: TokenStore,
     valid: TokenStore,
-    subwords: Subwords,
+    pieces: Pieces,
     limits: LengthLimits,
     read_test: Callable[[], TokenStore],
 ) -> TextData:
@@ -209,8 +210,13 @@ def text_data(
     held = Sentences(valid, numpy.array(order, numpy.int64))
     # A store is named by what is in it.
     key = [train.folder.name, valid.folder.name, limits.pieces, limits.ratio, limits.margin]
-    return TextData(Sentences(train, kept), held, subwords, limits, skipped, digest(key), read_test)
+    return TextData(Sentences(train, kept), held, pieces, limits, skipped, digest(key), read_test)
 
 
 def _counted(broken: Mapping[str, NDArray[numpy.bool_]]) -> dict[str, int]:
     return {reason: int(each.sum()) for reason, each in broken.items() if each.any()}
+
+
+def one_line(text: str) -> str:
+    """A text with spaces for what would end a line of it."""
+    return " ".join(text.splitlines())

@@ -104,22 +104,51 @@ class TokenLines:
         return grid
 
 
+@dataclass(frozen=True, eq=False)
+class CutLines:
+    """`tokens` of some lines, one after the other, `lengths` (N,) of them, and which are `empty`.
+
+    A line is empty that has no character other than white space, even if it has pieces.
+    """
+
+    tokens: Ints
+    lengths: Ints
+    empty: NDArray[numpy.bool_]
+
+
+CutChunk = tuple[CutLines, CutLines]
+
+
 def stored(content: str, subwords: Subwords, chunks: Iterable[Chunk]) -> TokenStore:
+    """The store of a corpus of texts, cut into these pieces; see `stored_ids`."""
+    cut = ((_cut(subwords, source), _cut(subwords, target)) for source, target in chunks)
+    return stored_ids([content, subwords.digest], subwords.vocabulary, cut)
+
+
+def _cut(subwords: Subwords, sentences: Sequence[str]) -> CutLines:
+    ids = subwords.encode(sentences)
+    lengths = numpy.fromiter(map(len, ids), numpy.int64, len(ids))
+    tokens = numpy.fromiter(chain.from_iterable(ids), numpy.int64, lengths.sum())
+    return CutLines(tokens, lengths, numpy.fromiter(map(is_empty, sentences), bool, len(ids)))
+
+
+def stored_ids(key: Sequence[str], vocabulary: int, chunks: Iterable[CutChunk]) -> TokenStore:
     """The store of a corpus, read from the cache or made of `chunks` and kept there.
 
-    `content` is the digest of what `chunks` will give; what they raise goes through.
+    `key` are digests of what `chunks` will give, ids below `vocabulary`; what they raise goes
+    through.
     """
 
     def build(folder: Path) -> None:
-        _binarise(folder, subwords, chunks)
+        _binarise(folder, vocabulary, chunks)
 
-    return TokenStore(built("tokens", digest([FORMAT, content, subwords.digest]), build))
+    return TokenStore(built("tokens", digest([FORMAT, *key]), build))
 
 
-def _binarise(folder: Path, subwords: Subwords, chunks: Iterable[Chunk]) -> None:
-    dtype = numpy.dtype(numpy.uint16 if subwords.vocabulary <= 1 << 16 else numpy.int32)
-    lengths: tuple[list[int], list[int]] = ([], [])
-    empty: tuple[list[bool], list[bool]] = ([], [])
+def _binarise(folder: Path, vocabulary: int, chunks: Iterable[CutChunk]) -> None:
+    dtype = numpy.dtype(numpy.uint16 if vocabulary <= 1 << 16 else numpy.int32)
+    lengths: tuple[list[Ints], list[Ints]] = ([], [])
+    empty: tuple[list[Ints], list[Ints]] = ([], [])
     with (
         (folder / "source.tokens.npy").open("wb") as source,
         (folder / "target.tokens.npy").open("wb") as target,
@@ -128,18 +157,16 @@ def _binarise(folder: Path, subwords: Subwords, chunks: Iterable[Chunk]) -> None
         for file in files:
             _head(file, dtype, 0)
         for chunk in chunks:
-            for side, sentences in enumerate(chunk):
-                ids = subwords.encode(sentences)
-                counts = list(map(len, ids))
-                numpy.fromiter(chain.from_iterable(ids), dtype, sum(counts)).tofile(files[side])
-                lengths[side].extend(counts)
-                empty[side].extend(map(is_empty, sentences))
+            for side, lines in enumerate(chunk):
+                lines.tokens.astype(dtype).tofile(files[side])
+                lengths[side].append(lines.lengths)
+                empty[side].append(lines.empty)
         for file, counts in zip(files, lengths, strict=True):
-            _head(file, dtype, sum(counts))
+            _head(file, dtype, sum(int(each.sum()) for each in counts))
     for side, name in enumerate(SIDES):
-        offsets = numpy.cumsum([0, *lengths[side]], dtype=numpy.int64)
+        offsets = numpy.cumsum(numpy.concatenate([[0], *lengths[side]]), dtype=numpy.int64)
         numpy.save(folder / f"{name}.offsets.npy", offsets)
-        numpy.save(folder / f"{name}.empty.npy", numpy.array(empty[side], numpy.bool_))
+        numpy.save(folder / f"{name}.empty.npy", numpy.concatenate(empty[side]))
 
 
 def _head(file: BinaryIO, dtype: numpy.dtype[Any], count: int) -> None:

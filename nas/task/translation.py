@@ -37,14 +37,13 @@ Tokens = Annotated[int, Field(ge=1, le=4096)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
-class TextOptions(BaseModel):
+class LengthOptions(BaseModel):
     """What all text tasks can be told; lengths are in pieces of words."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
 
-    vocabulary: Vocabulary = 10_000
     max_length: Annotated[int, Field(ge=1, le=4096)] = 128
     """Pieces a side; longer training pairs are left out, and counted."""
     length_ratio: Annotated[float, Field(ge=0, le=10)] = 1.5
@@ -56,6 +55,12 @@ class TextOptions(BaseModel):
     """Tokens of the source for which costs are counted."""
     target_length: Tokens = 30
     """Tokens of the translation for which costs are counted."""
+
+
+class TextOptions(LengthOptions):
+    """What tasks can be told that learn their pieces."""
+
+    vocabulary: Vocabulary = 10_000
 
 
 class Multi30kOptions(TextOptions):
@@ -76,9 +81,14 @@ class ParallelTextOptions(TextOptions):
 
     @model_validator(mode="after")
     def _two_languages(self) -> Self:
-        if self.source == self.target:
-            raise ValueError(f"source and target are both {self.source!r}; name two files a split")
+        check_languages(self.source, self.target)
         return self
+
+
+def check_languages(source: str, target: str) -> None:
+    """Raises `ValueError` where both sides are the same files."""
+    if source == target:
+        raise ValueError(f"source and target are both {source!r}; name two files a split")
 
 
 def text_metrics(
@@ -111,7 +121,7 @@ class TextTask:
     """What the text tasks share: metrics, shape, and how outputs are scored."""
 
     name: str
-    options_model: type[TextOptions] = TextOptions
+    options_model: type[LengthOptions] = TextOptions
     unit: Unit = "sentences"
     metrics = (LOSS, PERPLEXITY)
     primary = LOSS.name
@@ -128,14 +138,7 @@ class TextTask:
 
     def shape(self, options: Any, /) -> TextShape:
         """One vocabulary for both sides, and the lengths of the options."""
-        return TextShape(
-            options.vocabulary,
-            options.vocabulary,
-            options.source_length,
-            options.target_length,
-            options.length_ratio,
-            options.length_margin,
-        )
+        return text_shape(options, options.vocabulary, options.vocabulary)
 
     def uninformed(self, shape: TextShape, /) -> dict[str, float]:
         """ln(vocabulary) nats a token, and as much perplexity as there are pieces."""
@@ -161,7 +164,22 @@ class TextTask:
         return text_metrics(hypotheses, references)
 
 
-def limits(options: TextOptions) -> LengthLimits:
+def text_shape(
+    options: LengthOptions, source: int, target: int, one_vocabulary: bool = True
+) -> TextShape:
+    """The shape of a task whose sides have so many pieces, by default the same ones."""
+    return TextShape(
+        source,
+        target,
+        options.source_length,
+        options.target_length,
+        options.length_ratio,
+        options.length_margin,
+        one_vocabulary,
+    )
+
+
+def limits(options: LengthOptions) -> LengthLimits:
     """Which training pairs these options keep."""
     return LengthLimits(options.max_length, options.length_ratio, options.length_margin)
 

@@ -430,6 +430,11 @@ class TestSpace:
         with pytest.raises(SpecError, match=message):
             check(small(embeddings=["tied", "shared"]), two)
         check(small(embeddings=["tied", "separate"]), two)
+        # As large, and yet not the same pieces.
+        two = TextShape(50, 50, one_vocabulary=False)
+        with pytest.raises(SpecError, match="shared needs one"):
+            check(small(embeddings=["tied", "shared"]), two)
+        check(small(embeddings=["tied", "separate"]), two)
 
 
 class TestSpaceRefusals:

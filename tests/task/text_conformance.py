@@ -22,7 +22,7 @@ from nas.task.text_data import Sentences, TextData
 from nas.task.translation import TextTask
 
 RECIPE = TrainingRecipe(batch_tokens=300)
-FRAMEWORKS = ("torch", "tokenizers", "sacrebleu", "num2words")
+FRAMEWORKS = ("torch", "tokenizers", "sacrebleu", "num2words", "fairseq")
 
 
 def pairs_of(batch: Batch) -> list[tuple[list[int], list[int], list[int]]]:
@@ -108,15 +108,15 @@ class TextTaskConformance:
         batches += list(data.batches(data.validation(), Evaluation(batch_tokens=500)))
         for batch in batches:
             inputs = batch.inputs
-            for ids, lengths in (
-                (inputs.source, inputs.source_lengths),
-                (inputs.target, inputs.target_lengths),
+            for ids, lengths, vocabulary in (
+                (inputs.source, inputs.source_lengths, shape.source_vocabulary),
+                (inputs.target, inputs.target_lengths, shape.target_vocabulary),
             ):
                 assert ids.dtype == lengths.dtype == torch.int64
                 assert ids.shape == (len(batch.positions), int(lengths.max()))
                 inside = torch.arange(ids.shape[1]) < lengths[:, None]
                 assert torch.equal(ids != 1, inside)
-                assert 0 <= int(ids.min()) <= int(ids.max()) < shape.source_vocabulary
+                assert 0 <= int(ids.min()) <= int(ids.max()) < vocabulary
             assert batch.counts is inputs.target_lengths
             assert batch.labels.shape == inputs.kept.shape == (int(batch.counts.sum()),)
             assert torch.equal(inputs.kept, (inputs.target != 1).flatten().nonzero()[:, 0])
@@ -141,7 +141,7 @@ class TextTaskConformance:
                 for position, (source, _, label) in zip(
                     batch.positions.tolist(), pairs_of(batch), strict=True
                 ):
-                    assert data.decode(source) == sources[position]
+                    assert data.pieces.source(source) == sources[position]
                     assert data.encode([sources[position]]) == [source]
                     assert data.decode(label) == references[position]
 
@@ -198,7 +198,7 @@ class TextTaskConformance:
     def test_a_training_batch_is_a_function_of_seed_and_step(self, data: TextData) -> None:
         batch = data.training_batch(7, RECIPE, 3)
         assert data.sources(Sentences(data.train.store, data.train.positions[batch.positions])) == [
-            data.decode(source) for source, _, _ in pairs_of(batch)
+            data.pieces.source(source) for source, _, _ in pairs_of(batch)
         ]
         data.training_batch(8, RECIPE, 3)
         assert_same(batch, data.training_batch(7, RECIPE, 3))
@@ -215,9 +215,11 @@ class TextTaskConformance:
         for step in (middle, middle + 1):
             assert_same(data.training_batch(step, RECIPE, 5), again.training_batch(step, RECIPE, 5))
 
-    def test_every_declared_metric_is_measured(self, task: TextTask, data: TextData) -> None:
+    def test_every_declared_metric_is_measured(
+        self, task: TextTask, data: TextData, shape: TextShape
+    ) -> None:
         (batch, *_) = data.batches(data.validation(5), Evaluation(batch_tokens=8000))
-        right = torch.nn.functional.one_hot(batch.labels, data.subwords.vocabulary).float() * 50
+        right = torch.nn.functional.one_hot(batch.labels, shape.target_vocabulary).float() * 50
         measured = task.summary(task.score(right, batch.labels, batch.counts))
         assert set(measured) == {metric.name for metric in task.metrics}
         broken = task.summary(task.score(right * math.nan, batch.labels, batch.counts))

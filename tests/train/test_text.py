@@ -204,7 +204,7 @@ def trained(data: TextData, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_says_what_its_network_is_for(trained: Path, data: TextData) -> None:
     model = load_model(trained)
     assert (model.task.name, dict(model.task.options)) == (SPEC.task.name, SPEC.task.options)
-    assert model.data == {"subwords": data.subwords.text}
+    assert model.data == data.about == data.pieces.to_json()
     assert not model.network.training
     assert model.network.architecture == smallest(SPEC)
     weights = load_file(trained)
