@@ -65,12 +65,13 @@ def cost(
         "repetitions": repetitions,
     }
     workload = _workload(given, task)
-    shown: dict[str, Any] = {"id": found.id, "task": task, **exact_costs(shape, workload)(found)}
-    shown = {key: _plain(value) for key, value in shown.items()}
+    shown: dict[str, Any] = {"id": found.id, "task": task}
     if convention == "hat":
         counted = hat_convention(found, shape)
         shown |= {"convention": "hat", "params": counted.params, "flops": counted.flops}
     else:
+        exact = exact_costs(shape, workload)(found)
+        shown |= {key: _plain(value) for key, value in exact.items()}
         shown["flops_by_group"] = flops_by_group(found, shape)
         shown["by_site"] = by_site(found, shape)
     wanted = ["latency_ms"] * latency + (measure or [])
@@ -114,9 +115,12 @@ def _measured(
 ) -> dict[str, Any]:
     from nas import catalog
     from nas.cost.cost import Candidate, measured
+    from nas.search.workload import check_lengths
 
     for name in names:
         catalog.COSTS.check(name, "--measure")
+    if "latency_ms" in names:
+        check_lengths(workload, shape)
 
     def network() -> StandaloneNetwork:
         from nas.model.network import StandaloneNetwork

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas.cost.cost import Candidate, CostModel, Figure
 from nas.cost.machine import machine
-from nas.errors import SpecError
 from nas.search.objective import Metric
-from nas.search.workload import Workload
+from nas.search.workload import Workload, check_lengths
 from nas.space.task_shape import ImageShape, TaskShape
 
 if TYPE_CHECKING:
@@ -51,6 +50,7 @@ def measure(network: nn.Module, shape: TaskShape, workload: Workload) -> Figure:
     """
     import torch
 
+    check_lengths(workload, shape)
     device, dtype = torch.device(workload.device), getattr(torch, workload.dtype)
     threads = torch.get_num_threads()
     subject = copy.deepcopy(network).to(device, dtype).eval()
@@ -88,12 +88,6 @@ def _translating(subject: Any, workload: Workload, device: Any) -> Phases:
     # Any tokens will do: what a step costs does not depend on which they are.
     source = torch.zeros(size, dtype=torch.int64, device=device)
     lengths = torch.full(size[:1], workload.source_length, device=device)
-    longest = int(decoder.longest(lengths)[0])
-    if workload.target_length > longest:
-        raise SpecError(
-            f"latency.target_length: {workload.target_length} given; a source of "
-            f"{workload.source_length} tokens has at most {longest}"
-        )
     first = torch.arange(workload.batch, device=device).repeat_interleave(beam)
     rows = torch.arange(len(first), device=device)
     tokens = torch.zeros_like(first)

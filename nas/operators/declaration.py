@@ -200,6 +200,8 @@ class Attention(Protocol):
 
             check_inputs(k, k, v, key_lengths=context.key_lengths)
             k, v, _ = blanked(k, v, context.key_lengths)
+        # Projections give strided views, on which `cat` leaves its fast path.
+        k, v = k.contiguous(), v.contiguous()
         if state is None:
             return k, v
         return torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from nas.errors import SpecError
 from nas.search.section import Positive, Section, Whole
+from nas.space.task_shape import TaskShape, TextShape
 
 
 class Workload(Section):
@@ -34,3 +36,14 @@ class Workload(Section):
     def to_json(self) -> dict[str, Any]:
         """All fields by name."""
         return self.model_dump(mode="json")
+
+
+def check_lengths(workload: Workload, shape: TaskShape) -> None:
+    """Raises `SpecError` where the translation to be timed is longer than its source allows."""
+    if isinstance(shape, TextShape):
+        longest = int(shape.longest_target(workload.source_length))
+        if workload.target_length > longest:
+            raise SpecError(
+                f"latency.target_length: {workload.target_length} given; a source of "
+                f"{workload.source_length} tokens has at most {longest}"
+            )

@@ -11,7 +11,6 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas import catalog
 from nas.cli.app import run
 from nas.cost.analytic import (
     ACTIVATION_BYTES,
@@ -33,7 +32,7 @@ from nas.space.gene import End
 from nas.space.search_space import SearchSpace
 from nas.space.sentence_pairs import SentencePairs
 from nas.space.task_shape import ImageShape, TextShape
-from tests.cost.text_task import Sentences
+from nas.task.translation import WMT14_EN_DE, TextOptions
 from tests.model.translation_cases import CROSSING, EVERY_CHOICE, SHARED_WIDTHS, drawn, single
 from tests.operators.conformance import bytes_an_image
 from tests.space.test_encoder_decoder import HAT, SMALL, SPACES
@@ -204,13 +203,6 @@ class TestBounds:
 PUBLISHED = ((30.47, 1.87), (35.72, 2.19), (40.97, 2.54), (51.20, 3.17), (49.38, 3.09))
 
 
-@pytest.fixture
-def text_task(monkeypatch: pytest.MonkeyPatch) -> str:
-    entries = {**catalog.TASKS.entries, "sentences": "tests.cost.text_task:SENTENCES"}
-    monkeypatch.setitem(vars(catalog.TASKS), "entries", entries)
-    return "sentences"
-
-
 class TestHat:
     @pytest.mark.parametrize(("architecture", "figures"), [*zip(HAT, PUBLISHED, strict=True)])
     def test_its_networks_cost_what_it_says(
@@ -222,20 +214,27 @@ class TestHat:
             assert found.params / 1e6 == pytest.approx(figures[0], rel=0.001)
             assert found.flops / 1e9 == pytest.approx(figures[1], rel=0.005)
 
+    @pytest.mark.parametrize(("architecture", "figures"), [*zip(HAT, PUBLISHED, strict=True)])
     def test_the_command_says_so(
-        self, text_task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self,
+        architecture: EncoderDecoder,
+        figures: tuple[float, float],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         path = tmp_path / "hat.json"
-        path.write_text(json.dumps(HAT[0].to_json()))
-        asked = ["cost", str(path), "--task", text_task, "--json"]
+        path.write_text(json.dumps(architecture.to_json()))
+        asked = ["cost", str(path), "--task", "wmt14_en_de", "--json"]
         shown = said([*asked, "--convention", "hat"], capsys)
         assert shown["convention"] == "hat"
-        assert shown["params"] / 1e6 == pytest.approx(PUBLISHED[0][0], rel=0.001)
-        assert shown["flops"] / 1e9 == pytest.approx(PUBLISHED[0][1], rel=0.005)
+        assert shown["params"] / 1e6 == pytest.approx(figures[0], rel=0.001)
+        assert shown["flops"] / 1e9 == pytest.approx(figures[1], rel=0.005)
+        # What is not counted by that convention is not told beside it.
+        assert set(shown) == {"id", "task", "convention", "params", "flops"}
         plain = said(asked, capsys)
-        shape = Sentences().shape(None)
-        assert plain["params"] == costs(HAT[0], shape).params > shown["params"]
-        assert plain["by_site"] == by_site(HAT[0], shape)
+        shape = WMT14_EN_DE.shape(TextOptions())
+        assert plain["params"] == costs(architecture, shape).params > shown["params"]
+        assert plain["by_site"] == by_site(architecture, shape)
 
 
 def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
