@@ -132,9 +132,8 @@ class Recomputing(Decoding):
         hidden = self.sliced.decode(pairs, type(self._memory)(seen, lengths, longest))
         return self.sliced.scores(hidden[:, -1]), written
 
-    def reorder(self, memory: Any, hypotheses: Tensor, sentences: Any, beam: int) -> Any:
+    def reorder(self, memory: Any, hypotheses: Tensor, sentences: Any) -> Any:
         assert sentences is None, "no sentence ends before the last token"
-        assert len(hypotheses) % beam == 0, "rows stand sentence by sentence"
         return memory.index_select(0, hypotheses)
 
 
@@ -151,7 +150,7 @@ def decoding(architecture: EncoderDecoder, count: int) -> Paired:
         for position in range(TARGET):
             scores, memory = decoder.step(memory, tokens, position)
             tokens = scores.argmax(dim=1) if position else scores.argmax(dim=1)[first]
-            memory = decoder.reorder(memory, rows if position else first, None, BEAM)
+            memory = decoder.reorder(memory, rows if position else first, None)
 
     decoders = Recomputing(network, architecture, SHAPE), Decoding(network, architecture, SHAPE)
     recomputed, incremental = (lambda _, one=one: write_all(one) for one in decoders)

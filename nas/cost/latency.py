@@ -88,21 +88,10 @@ def _translating(subject: Any, workload: Workload, device: Any) -> Phases:
     # Any tokens will do: what a step costs does not depend on which they are.
     source = torch.zeros(size, dtype=torch.int64, device=device)
     lengths = torch.full(size[:1], workload.source_length, device=device)
-    first = torch.arange(workload.batch, device=device).repeat_interleave(beam)
-    rows = torch.arange(len(first), device=device)
-    tokens = torch.zeros_like(first)
-
-    def write(memory: Any) -> None:
-        scores, memory = decoder.step(memory, tokens[: workload.batch], 0)
-        memory = decoder.reorder(memory, first, None, beam)
-        for position in range(1, workload.target_length):
-            scores, memory = decoder.step(memory, tokens, position)
-            # What a beam search does with them: the best of each row, as log-probabilities.
-            best = scores.topk(min(2 * beam, scores.shape[1]))
-            best.values - scores.logsumexp(dim=1, keepdim=True)
-            memory = decoder.reorder(memory, rows, None, beam)
-
-    return {"encoder": lambda _: decoder.start(source, lengths), "decoder": write}
+    return {
+        "encoder": lambda _: decoder.start(source, lengths),
+        "decoder": lambda memory: decoder.write(memory, beam=beam, tokens=workload.target_length),
+    }
 
 
 def _timed(phases: Phases, device: torch.device) -> list[float]:

@@ -45,11 +45,11 @@ class Decoder(Protocol):
         logits are read only, in any floating-point type.
         """
 
-    def reorder(self, memory: Any, hypotheses: Tensor, sentences: Tensor | None, beam: int) -> Any:
+    def reorder(self, memory: Any, hypotheses: Tensor, sentences: Tensor | None) -> Any:
         """The memory in which row i is what row `hypotheses[i]` was.
 
-        `hypotheses` (B' * beam,) int64: indices into the B * W rows before. `sentences` (B',)
-        int64: those that are kept, ascending; None: all. What belongs to a source needs only them.
+        `hypotheses` (B' * W',) int64: indices into the B * W rows before. `sentences` (B',) int64:
+        those that are kept, ascending; None: all. What belongs to a source needs only them.
         """
 
     def longest(self, source_lengths: Tensor) -> Tensor:
@@ -270,6 +270,12 @@ class _Continuations:
     ends: Tensor  # (B, W) float64, nats
 
     @property
+    def rows(self) -> Tensor:
+        """(B, W') int64: the parents by their place among all B * W rows."""
+        sentences, width = self.ends.shape
+        return self.parents + torch.arange(sentences, device=self.parents.device)[:, None] * width
+
+    @property
     def told(self) -> list[list[float]]:
         """Per sentence ends, totals, parents and tokens: the one transfer of a step."""
         parts = (self.ends, self.totals, self.parents.double(), self.tokens.double())
@@ -301,16 +307,34 @@ def _search(
         if not running:
             break
         chosen = None
-        totals, tokens, parents = step.totals, step.tokens, step.parents
-        offsets = torch.arange(len(going), device=source.device)[:, None] * step.ends.shape[1]
-        rows = parents + offsets
+        totals, tokens, rows = step.totals, step.tokens, step.rows
         if len(kept) < len(going):
             chosen = torch.tensor(kept, device=source.device)
             totals, tokens, rows = totals[chosen], tokens[chosen], rows[chosen]
         tokens = tokens.flatten()
         if not all(straight for _, straight in going):
-            memory = decoder.reorder(memory, rows.flatten(), chosen, totals.shape[1])
+            memory = decoder.reorder(memory, rows.flatten(), chosen)
     return [sentence.finished for sentence in sentences]
+
+
+@torch.no_grad()
+def write_on(
+    decoder: Decoder, memory: Any, sentences: int, *, beam: int, tokens: int, like: Tensor
+) -> None:
+    """Takes the steps of a search in which no sentence ends and rows always move, to be timed.
+
+    `memory` is what `start` gave of so many sentences; everything lies on the device of `like`.
+    """
+    given = torch.full((sentences,), BOS, device=like.device)
+    totals = torch.zeros(sentences, 1, dtype=torch.float64, device=like.device)
+    for position in range(tokens):
+        logits, memory = decoder.step(memory, given, position)
+        step = _continuations(logits, totals, beam)
+        # The host decides what ends, so each step waits for it.
+        _ = step.told
+        totals, given = step.totals, step.tokens.flatten()
+        if position + 1 < tokens:
+            memory = decoder.reorder(memory, step.rows.flatten(), None)
 
 
 def _continuations(logits: Tensor, totals: Tensor, beam: int) -> _Continuations:

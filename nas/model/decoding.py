@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nas.errors import SpecError
 from nas.model import layers
+from nas.model.beam_search import write_on
 from nas.model.encoder_decoder import Memory, Sliced, longest_target
 from nas.model.layers import Projection, Tensors
 from nas.model.slots import Slots
@@ -109,15 +110,13 @@ class Decoding:
             x = x + self.sliced.feed_forward(hidden, layer.ffn, w["ffn"])
         return self.sliced.scores(x[:, 0]), replace(memory, target=tuple(target))
 
-    def reorder(
-        self,
-        memory: Written,
-        hypotheses: Tensor,
-        sentences: Tensor | None,
-        beam: int,
-    ) -> Written:
+    def write(self, memory: Written, *, beam: int, tokens: int) -> None:
+        """So many tokens of each sentence by beam search, whatever they are; to be timed."""
+        lengths = memory.source.lengths
+        write_on(self, memory, len(lengths), beam=beam, tokens=tokens, like=lengths)
+
+    def reorder(self, memory: Written, hypotheses: Tensor, sentences: Tensor | None) -> Written:
         """The memory in which row i is what row `hypotheses[i]` was, of the kept `sentences`."""
-        del beam  # as many as there are, a sentence
         target = tuple(state and _rows(state, hypotheses) for state in memory.target)
         if sentences is None:
             return replace(memory, target=target)

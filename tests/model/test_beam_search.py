@@ -80,10 +80,9 @@ class Lookup:
         scores = torch.tensor(logits, device=self.device).to(self.dtype)
         return scores, Memory(memory.sources, history)
 
-    def reorder(
-        self, memory: Memory, hypotheses: Tensor, sentences: Tensor | None, beam: int
-    ) -> Memory:
+    def reorder(self, memory: Memory, hypotheses: Tensor, sentences: Tensor | None) -> Memory:
         chosen = range(len(memory.sources)) if sentences is None else sentences.tolist()
+        beam = len(hypotheses) // len(chosen)
         assert list(chosen) == sorted(set(chosen))
         owners = [row // memory.width for row in hypotheses.tolist()]
         assert owners == [sentence for sentence in chosen for _ in range(beam)]

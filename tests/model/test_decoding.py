@@ -74,7 +74,7 @@ def walk(decoding: Decoding, network: Any, bound: float = 1e-5) -> None:
             [each * width + torch.randint(width, (BEAM,), generator=generator) for each in kept]
         )
         sentences = torch.tensor(kept) if position else None
-        memory = decoding.reorder(memory, rows, sentences, BEAM)
+        memory = decoding.reorder(memory, rows, sentences)
         tokens = torch.randint(4, 13, (len(rows),), generator=generator)
         sources = [sources[each] for each in kept]
         added = zip(rows.tolist(), tokens.tolist(), strict=True)
@@ -164,11 +164,11 @@ class TestState:
         decoding = network.decoding()
         memory = decoding.start(*padded(SOURCES))
         _, memory = decoding.step(memory, torch.zeros(4, dtype=torch.int64), 0)
-        memory = decoding.reorder(memory, torch.arange(4).repeat_interleave(BEAM), None, BEAM)
+        memory = decoding.reorder(memory, torch.arange(4).repeat_interleave(BEAM), None)
         _, memory = decoding.step(memory, torch.zeros(12, dtype=torch.int64), 1)
         # Keys of two encoder layers for six tokens, by 3 heads of 5.
         assert {tuple(each.shape) for layer in memory.crossed for each in layer} == {(4, 3, 12, 5)}
-        fewer = decoding.reorder(memory, torch.arange(3, 9), torch.tensor([1, 2]), BEAM)
+        fewer = decoding.reorder(memory, torch.arange(3, 9), torch.tensor([1, 2]))
         assert {len(each) for layer in fewer.crossed for each in layer} == {2}
         assert {len(each) for layer in fewer.target for each in layer or ()} == {6}
         assert fewer.source.lengths.tolist() == [2, 4]
@@ -180,7 +180,7 @@ class TestState:
         _, memory = decoding.step(decoding.start(*padded(SOURCES)), first, 0)
         kept = [each.clone() for state in memory.target for each in state or ()]
         one, _ = decoding.step(memory, first + 5, 1)
-        decoding.reorder(memory, torch.tensor([1, 0]), torch.tensor([1, 0]), 1)
+        decoding.reorder(memory, torch.tensor([1, 0]), torch.tensor([1, 0]))
         again, _ = decoding.step(memory, first + 5, 1)
         assert torch.equal(one, again)
         now = [each for state in memory.target for each in state or ()]
