@@ -65,7 +65,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "ray": ("nas/run/ray_tune.py",),
     "rich": ("nas/cli/",),
     "sacremoses": ("nas/task/dictionaries.py",),
-    "sacrebleu": ("nas/task/translation.py",),
+    "sacrebleu": ("nas/task/text_task.py",),
     "sklearn": ("nas/task/image_classification.py",),
     "sqlalchemy": ("nas/store/sql.py", "nas/store/database.py"),
     "starlette": ("services/nas_services/",),

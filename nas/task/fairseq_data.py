@@ -8,13 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from nas.errors import DataError
 from nas.space.digest import digest
@@ -23,16 +22,8 @@ from nas.space.task_shape import TextShape
 from nas.task.dictionaries import Dictionaries, Joined, Tokenizer
 from nas.task.parallel_text import CHUNK_LINES, SPLITS
 from nas.task.task import data_root
-from nas.task.text_data import TextData, text_data
+from nas.task.text_task import CorpusTask, FolderOptions
 from nas.task.token_store import CutChunk, CutLines, TokenStore, stored_ids
-from nas.task.translation import (
-    Language,
-    LengthOptions,
-    TextTask,
-    check_languages,
-    limits,
-    text_shape,
-)
 
 LAYOUT = "dict.LANGUAGE.txt and SPLIT.SOURCE-TARGET.LANGUAGE.{bin,idx} as fairseq-preprocess writes"
 SUFFIXES = (".bin", ".idx")
@@ -46,15 +37,9 @@ FORMAT = 1
 Symbols = Annotated[int, Field(gt=MARKS, le=1_000_000)]
 
 
-class FairseqDataOptions(LengthOptions):
+class FairseqDataOptions(FolderOptions):
     """A folder that fairseq-preprocess wrote, and how its words are put together again."""
 
-    path: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
-    """The folder; absolute, or under `NAS_DATA_DIR`."""
-    source: Language
-    """The language to translate from, as the names of the files tell it."""
-    target: Language
-    """The language to translate into, as the names of the files tell it."""
     joined: Joined = "subword_nmt"
     """How pieces become words again, fairseq's --post-process: subword_nmt ("@@ " goes),
     sentencepiece, or none."""
@@ -69,14 +54,9 @@ class FairseqDataOptions(LengthOptions):
     one_dictionary: bool | None = None
     """Whether both sides have the same one, as `shared` embeddings want; read where not given."""
 
-    @model_validator(mode="after")
-    def _two_languages(self) -> Self:
-        check_languages(self.source, self.target)
-        return self
 
-
-class FairseqData(TextTask):
-    """Somebody's own corpus as fairseq trains on it; validation chooses, the test comes last.
+class FairseqData(CorpusTask):
+    """Somebody's own corpus as fairseq trains on it.
 
     Texts to translate are symbols of its dictionary with white space between them, as
     fairseq-interactive takes them. What the dictionaries lack is <unk> in the references too.
@@ -88,65 +68,34 @@ class FairseqData(TextTask):
 
     def resolved(self, options: FairseqDataOptions, /) -> FairseqDataOptions:
         """The options with the sizes of the dictionaries under `data_root()`, where not given."""
-        return _resolved(options, data_root())
+        known = [getattr(options, name) for name in SIZES]
+        return _Folder.of(options, data_root()).options if None in known else options
 
     def shape(self, options: FairseqDataOptions, /) -> TextShape:
         """The vocabularies of the resolved options, and the lengths."""
         known = self.resolved(options)
         source, target = known.source_vocabulary or 0, known.target_vocabulary or 0
-        return text_shape(options, source, target, bool(known.one_dictionary))
+        return options.text_shape(source, target, bool(known.one_dictionary))
 
-    def load(self, options: FairseqDataOptions, root: Path, /) -> TextData:
-        """Reads the folder once into the cache; the test files when asked for.
-
-        Raises:
-            DataError: naming what is missing, broken or not as the options say, or that fairseq is
-                not installed.
-        """
-        folder = _Folder.of(options, root)
-        pieces = folder.pieces(_resolved(options, root))
-        train, valid = (folder.stored(split, pieces) for split in SPLITS[:2])
-        test = partial(folder.stored, SPLITS[2], pieces)
-        return text_data(train, valid, pieces, limits(options), test)
-
-    def held_out(self, options: FairseqDataOptions, root: Path, /) -> int:
-        """The pairs of the validation files; the others must be there."""
-        return _Folder.of(options, root).pairs(SPLITS[1])
-
-    def prepare(self, options: FairseqDataOptions, root: Path, /) -> str:
-        """Says what there is, or what is wanted; nothing can be downloaded."""
-        folder = _Folder.of(options, root)
-        told = ", ".join(f"{folder.pairs(split):,} in {split}" for split in SPLITS)
-        return f"{self.name}: complete in {folder.path}: pairs {told}"
+    def corpus(self, options: FairseqDataOptions, root: Path) -> _Folder:
+        """The folder of the options."""
+        return _Folder.of(options, root)
 
 
 FAIRSEQ_DATA = FairseqData()
-
-
-def _resolved(options: FairseqDataOptions, root: Path) -> FairseqDataOptions:
-    known = {name: getattr(options, name) for name in SIZES}
-    if None not in known.values():
-        return options
-    contents = []
-    for file in _Folder.of(options, root).dictionaries:
-        with _named(file):
-            contents.append(file.read_bytes())
-    # A line a symbol; what a line says is read, and checked, by `load`.
-    read = (*(MARKS + len(each.splitlines()) for each in contents), contents[0] == contents[1])
-    found = dict(zip(SIZES, read, strict=True))
-    given = {name: value for name, value in known.items() if value is not None}
-    return type(options).model_validate(options.model_dump() | found | given)
 
 
 @dataclass(frozen=True)
 class _Folder:
     """A folder whose files for all splits and both dictionaries are there."""
 
-    path: Path
+    folder: Path
     languages: tuple[str, str]
     prefixes: dict[str, tuple[str, ...]]
     """What the files' names start with, by split: training may have several, as fairseq reads
     train, train1, train2."""
+    options: FairseqDataOptions
+    """With the sizes of the dictionaries."""
 
     @classmethod
     def of(cls, options: FairseqDataOptions, root: Path) -> _Folder:
@@ -159,21 +108,21 @@ class _Folder:
             for split, found in prefixes.items()
             if not found
         ]
-        folder = cls(path, languages, prefixes)
-        missing += [file.name for file in folder.dictionaries if not file.is_file()]
+        dictionaries = _dictionaries(path, languages)
+        missing += [file.name for file in dictionaries if not file.is_file()]
         if missing:
             raise DataError(f"{path}: no {' and no '.join(missing)}; wanted there: {LAYOUT}")
-        return folder
+        return cls(path, languages, prefixes, _sized(options, dictionaries))
 
     @property
     def dictionaries(self) -> list[Path]:
         """The files of the source's and of the target's dictionary."""
-        return [self.path / f"dict.{each}.txt" for each in self.languages]
+        return _dictionaries(self.folder, self.languages)
 
     def parts(self, split: str) -> Iterator[tuple[Path, Path]]:
         """What the names of the source's and of the target's files start with, shard by shard."""
         for prefix in self.prefixes[split]:
-            source, target = (self.path / f"{prefix}.{each}" for each in self.languages)
+            source, target = (self.folder / f"{prefix}.{each}" for each in self.languages)
             yield source, target
 
     def pairs(self, split: str) -> int:
@@ -190,9 +139,9 @@ class _Folder:
                         found.update(hashlib.file_digest(file, "sha256").digest())
         return found.hexdigest()
 
-    def pieces(self, options: FairseqDataOptions) -> Dictionaries:
-        """Both dictionaries; raises `DataError` if they are not as large as the options say."""
-        sides = []
+    def pieces(self) -> Dictionaries:
+        """Both dictionaries; raises `DataError` if they are not what the options say."""
+        sides, options = [], self.options
         wanted = (options.source_vocabulary, options.target_vocabulary)
         for file, size in zip(self.dictionaries, wanted, strict=True):
             with _named(file):
@@ -230,6 +179,24 @@ class _Folder:
                     _refuse_empty(one, first, paths[0])
                     _refuse_empty(other, first, paths[1])
                 yield one, other
+
+
+def _dictionaries(folder: Path, languages: tuple[str, str]) -> list[Path]:
+    return [folder / f"dict.{each}.txt" for each in languages]
+
+
+def _sized(options: FairseqDataOptions, dictionaries: list[Path]) -> FairseqDataOptions:
+    """The options with what the dictionaries say of themselves, where not given."""
+    contents = []
+    for file in dictionaries:
+        with _named(file):
+            contents.append(file.read_bytes())
+    # A line a symbol; what a line says is read, and checked, with the pieces.
+    read = (*(MARKS + len(each.splitlines()) for each in contents), contents[0] == contents[1])
+    found = dict(zip(SIZES, read, strict=True))
+    given = {name: getattr(options, name) for name in SIZES}
+    given = {name: value for name, value in given.items() if value is not None}
+    return type(options).model_validate(options.model_dump() | found | given)
 
 
 def _prefixes(path: Path, split: str, languages: tuple[str, str]) -> Iterator[str]:

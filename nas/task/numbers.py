@@ -18,8 +18,8 @@ from nas.task.parallel_text import SPLITS, Chunk
 from nas.task.splits import keyed_seed
 from nas.task.subwords import learnt
 from nas.task.text_data import TextData, text_data
+from nas.task.text_task import CHRF, TextOptions, TextTask, Vocabulary, text_metrics
 from nas.task.token_store import stored
-from nas.task.translation import CHRF, TextOptions, TextTask, Vocabulary, limits, text_metrics
 
 EXACT_MATCH = Metric("exact_match", "maximize", "fraction")
 
@@ -67,7 +67,7 @@ class Numbers(TextTask):
         subwords = learnt(content["train"], chunks["train"], options.vocabulary)
         train, valid = (stored(content[s], subwords, chunks[s]) for s in ("train", "valid"))
         test = partial(stored, content["test"], subwords, chunks["test"])
-        return text_data(train, valid, subwords, limits(options), test)
+        return text_data(train, valid, subwords, options.limits, test)
 
     def held_out(self, options: NumbersOptions, _root: Path, /) -> int:
         """As many as are asked for: they are made."""

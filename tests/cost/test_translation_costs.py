@@ -32,7 +32,8 @@ from nas.space.gene import End
 from nas.space.search_space import SearchSpace
 from nas.space.sentence_pairs import SentencePairs
 from nas.space.task_shape import ImageShape, TextShape
-from nas.task.translation import WMT14_EN_DE, TextOptions
+from nas.task.text_task import TextOptions
+from nas.task.translation import WMT14_EN_DE
 from tests.model.translation_cases import CROSSING, EVERY_CHOICE, SHARED_WIDTHS, drawn, single
 from tests.operators.conformance import bytes_an_image
 from tests.space.test_encoder_decoder import HAT, SMALL, SPACES

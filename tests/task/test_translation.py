@@ -16,13 +16,8 @@ from nas.search.recipe import TrainingRecipe
 from nas.search.spec import Evaluation
 from nas.space.task_shape import TextShape
 from nas.task.text_data import TextData
-from nas.task.translation import (
-    PARALLEL_TEXT,
-    WMT14_EN_DE,
-    ParallelTextOptions,
-    TextOptions,
-    text_metrics,
-)
+from nas.task.text_task import TextOptions, text_metrics
+from nas.task.translation import PARALLEL_TEXT, WMT14_EN_DE, ParallelTextOptions
 from tests.task.small_corpus import SIZES, real_text, sentence_pairs, write, write_corpus
 from tests.task.text_conformance import TextTaskConformance
 

@@ -19,7 +19,7 @@ from nas.search.spec import Evaluation
 from nas.space.task_shape import TextShape
 from nas.task.task import Batch
 from nas.task.text_data import Sentences, TextData
-from nas.task.translation import TextTask
+from nas.task.text_task import TextTask
 
 RECIPE = TrainingRecipe(batch_tokens=300)
 FRAMEWORKS = ("torch", "tokenizers", "sacrebleu", "num2words", "fairseq")
