@@ -106,8 +106,7 @@ class Decoding:
             given = cross.own, cross.options, looks, position
             looked = cross.attention.recall(memory.crossed[number], q, *given)
             x = x + layers.put_out(looked, cross.own).view(len(tokens), 1, -1)
-            hidden = self.sliced.norm(x, w["ffn_norm"])
-            x = x + self.sliced.feed_forward(hidden, layer.ffn, w["ffn"])
+            x = self.sliced.in_decoder.feed_forward(x, layer.ffn, w)
         return self.sliced.scores(x[:, 0]), replace(memory, target=tuple(target))
 
     def write(self, memory: Written, *, beam: int, tokens: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
 import torch
@@ -17,11 +17,11 @@ from torch.nn import functional
 from nas.model import layers
 from nas.model.layers import Tensors
 from nas.model.slots import Slots
-from nas.operators.declaration import AttentionContext, Choice
+from nas.operators.declaration import AttentionContext
 from nas.space.architecture import EncoderDecoder
 from nas.space.blueprint import ends
 from nas.space.layer import DecoderLayer
-from nas.space.part import Ends, span
+from nas.space.part import span
 from nas.space.sentence_pairs import SentencePairs
 from nas.space.task_shape import TaskShape, TextShape
 
@@ -81,9 +81,18 @@ class Sliced:
         self, slots: Slots, architecture: EncoderDecoder, shape: TextShape, *, writing: bool = False
     ) -> None:
         self.slots, self.architecture, self.shape = slots, architecture, shape
-        self.dropout = slots.dropout if slots.training and not writing else 0.0
         self.outer = slots.outer_slices(architecture, shape)
         self.encoder, self.decoder = ends(architecture, shape)
+        share = slots.dropout if slots.training and not writing else 0.0
+        # Less for a narrow slice (HAT, Wang et al., ACL 2020).
+        self.in_encoder, self.in_decoder = (
+            layers.Sublayers(
+                architecture.norm,
+                architecture.activation,
+                share and share * common.width / slots.widest(norm),
+            )
+            for common, norm in ((self.encoder, "encoder_norm"), (self.decoder, "decoder_norm"))
+        )
 
     @cached_property
     def decoder_layers(self) -> list[tuple[DecoderLayer, dict[str, dict[str, Tensor]]]]:
@@ -104,10 +113,8 @@ class Sliced:
         depth = len(architecture.encoder_layers)
         for index, layer in enumerate(architecture.encoder_layers):
             w = self.slots.layer_slices(stack, index, layer, self.encoder)
-            hidden = self.norm(x, w["attention_norm"])
-            x = x + self.drop(layers.attend(hidden, layer.attention, w["attention"], context), 0)
-            hidden = self.norm(x, w["ffn_norm"])
-            x = x + self.drop(self.feed_forward(hidden, layer.ffn, w["ffn"]), 0)
+            x = self.in_encoder.attend(x, layer.attention, w, context)
+            x = self.in_encoder.feed_forward(x, layer.ffn, w)
             if index >= depth - max(spans):
                 outputs.append(self.norm(x, self.outer["encoder_norm"]))
         # One source token's copies stand side by side, so that the padding stays at the end.
@@ -124,20 +131,18 @@ class Sliced:
         )
         x = self.embed(pairs.target, "target", 0)
         for layer, w in self.decoder_layers:
-            hidden = self.norm(x, w["attention_norm"])
-            x = x + self.drop(layers.attend(hidden, layer.attention, w["attention"], context), 1)
-            hidden = self.norm(x, w["cross_attention_norm"])
+            x = self.in_decoder.attend(x, layer.attention, w, context)
             seen = span(layer, self.decoder)
-            looked = layers.cross_attend(
-                hidden,
-                memory.by_span[seen],
-                layer.cross_attention,
-                w["cross_attention"],
-                memory.context(seen, pairs.target_lengths),
+            looks = memory.context(seen, pairs.target_lengths)
+            look = partial(
+                layers.cross_attend,
+                memory=memory.by_span[seen],
+                choice=layer.cross_attention,
+                own=w["cross_attention"],
+                context=looks,
             )
-            x = x + self.drop(looked, 1)
-            hidden = self.norm(x, w["ffn_norm"])
-            x = x + self.drop(self.feed_forward(hidden, layer.ffn, w["ffn"]), 1)
+            x = self.in_decoder.around(x, w, "cross_attention", look)
+            x = self.in_decoder.feed_forward(x, layer.ffn, w)
         return x
 
     def scores(self, hidden: Tensor) -> Tensor:
@@ -148,12 +153,13 @@ class Sliced:
 
     def embed(self, tokens: Tensor, side: str, start: int) -> Tensor:
         """(B, N) ids of one side as (B, N, D), the first of them at position `start`."""
-        number, common = (0, self.encoder) if side == "source" else (1, self.decoder)
+        source = side == "source"
+        common = self.encoder if source else self.decoder
         table = self._table(side)[:, : common.width]
         x = functional.embedding(tokens, table) * math.sqrt(common.width)
         if self.architecture.position == "sinusoidal":
             x = x + positions(start, tokens.shape[1], common.width, x)
-        return self.drop(x, number)
+        return (self.in_encoder if source else self.in_decoder).drop(x)
 
     def _table(self, use: str) -> Tensor:
         """The embeddings for source, target or output; rows may be wider than the stack."""
@@ -167,15 +173,3 @@ class Sliced:
     def norm(self, x: Tensor, own: Tensors) -> Tensor:
         """The architecture's norm."""
         return layers.normalize(x, self.architecture.norm, own)
-
-    def feed_forward(self, x: Tensor, choice: Choice, own: Tensors) -> Tensor:
-        """The layer's FFN with the architecture's activation."""
-        return layers.feed_forward(x, choice, self.architecture.activation, own)
-
-    def drop(self, x: Tensor, stack: int) -> Tensor:
-        """Dropout while training, less for a narrow slice (HAT, Wang et al., ACL 2020)."""
-        if not self.dropout:
-            return x
-        common: Ends = (self.encoder, self.decoder)[stack]
-        widest = self.slots.widest(("encoder_norm", "decoder_norm")[stack])
-        return functional.dropout(x, self.dropout * common.width / widest)

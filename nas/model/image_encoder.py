@@ -28,15 +28,13 @@ def classify(images: Tensor, architecture: Encoder, shape: TaskShape, slots: Slo
         x = torch.cat([own["class_token"]["token"].expand(len(x), -1, -1), x], dim=1)
     if "position" in own:
         x = x + own["position"]["table"]
-    norm, activation = architecture.norm, architecture.activation
+    sublayers = layers.Sublayers(architecture.norm, architecture.activation)
     (stack,) = architecture.stacks
     for index, layer in enumerate(architecture.layers):
         w = slots.layer_slices(stack, index, layer, common)
-        hidden = layers.normalize(x, norm, w["attention_norm"])
-        x = x + layers.attend(hidden, layer.attention, w["attention"], context)
-        hidden = layers.normalize(x, norm, w["ffn_norm"])
-        x = x + layers.feed_forward(hidden, layer.ffn, activation, w["ffn"])
-    x = layers.normalize(x, norm, own["norm"])
+        x = sublayers.attend(x, layer.attention, w, context)
+        x = sublayers.feed_forward(x, layer.ffn, w)
+    x = layers.normalize(x, architecture.norm, own["norm"])
     head = own["head"]
     return functional.linear(pool(x, architecture), head["weight"], head["bias"])
 

@@ -5,7 +5,8 @@ Shapes: B batch, N tokens, D model width, H heads, K head width, S tokens that a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -87,3 +88,34 @@ def normalize(x: Tensor, norm: str, own: Tensors) -> Tensor:
     """The named norm over the last axis of (B, N, D)."""
     out: Tensor = catalog.NORMS.load(norm).apply(x, own)
     return out
+
+
+@dataclass(frozen=True)
+class Sublayers:
+    """What stands around every attention and FFN of a stack: x + dropout(f(norm(x)))."""
+
+    norm: str
+    activation: str
+    dropout: float = 0.0
+
+    def around(
+        self, x: Tensor, w: Mapping[str, Tensors], part: str, mix: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """(B, N, D) with what `mix` makes of it, normed, where `w` has the layer's parts."""
+        return x + self.drop(mix(normalize(x, self.norm, w[f"{part}_norm"])))
+
+    def attend(
+        self, x: Tensor, choice: Choice, w: Mapping[str, Tensors], context: AttentionContext
+    ) -> Tensor:
+        """With attention of (B, N, D) over itself."""
+        return self.around(x, w, "attention", lambda h: attend(h, choice, w["attention"], context))
+
+    def feed_forward(self, x: Tensor, choice: Choice, w: Mapping[str, Tensors]) -> Tensor:
+        """With the chosen FFN."""
+        return self.around(
+            x, w, "ffn", lambda h: feed_forward(h, choice, self.activation, w["ffn"])
+        )
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout, where there is any."""
+        return functional.dropout(x, self.dropout) if self.dropout else x
