@@ -19,7 +19,7 @@ from nas.model.layers import Tensors
 from nas.model.slots import Slots
 from nas.operators.declaration import AttentionContext
 from nas.space.architecture import EncoderDecoder
-from nas.space.blueprint import ends
+from nas.space.blueprint import TABLES, ends
 from nas.space.layer import DecoderLayer
 from nas.space.part import span
 from nas.space.sentence_pairs import SentencePairs
@@ -163,12 +163,7 @@ class Sliced:
 
     def _table(self, use: str) -> Tensor:
         """The embeddings for source, target or output; rows may be wider than the stack."""
-        kind = self.architecture.embeddings
-        if kind == "shared":
-            return self.outer["embedding"]["table"]
-        if use == "output":
-            return self.outer["output" if kind == "separate" else "target_embedding"]["table"]
-        return self.outer[f"{use}_embedding"]["table"]
+        return self.outer[TABLES[self.architecture.embeddings][use]]["table"]
 
     def norm(self, x: Tensor, own: Tensors) -> Tensor:
         """The architecture's norm."""

@@ -151,6 +151,17 @@ def _patch_embedding(stem: str, patch: int, shape: ImageShape, sizes: Sizes, pat
 
 # -- text ------------------------------------------------------------------------------------------
 
+TABLES = {
+    "shared": {"source": "embedding", "target": "embedding", "output": "embedding"},
+    "tied": {
+        "source": "source_embedding",
+        "target": "target_embedding",
+        "output": "target_embedding",
+    },
+    "separate": {"source": "source_embedding", "target": "target_embedding", "output": "output"},
+}
+"""By `embeddings`, under which path stands the table for source tokens, target tokens, scores."""
+
 
 @lru_cache(maxsize=4096)
 def _text_parts(
@@ -164,27 +175,19 @@ def _text_parts(
             "target tokens; allowed: tied, separate"
         )
     looked_up = 2 * max(encoder.stream, decoder.stream)
-    output = (("head", decoder.stream * target),)
     # What the decoder gives, the true tokens of it, their norm and the scores.
-    held = 3 * decoder.stream + decoder.tokens * target
+    written = 3 * decoder.stream + decoder.tokens * target
+    held = {"source": looked_up, "target": looked_up, "output": written}
+    widths = {"source": encoder.width, "target": decoder.width, "output": decoder.width}
+    tables = TABLES[embeddings]
     parts = []
-    if embeddings == "shared":
-        wide = max(encoder.width, decoder.width)
-        parts.append(_table("embedding", "shared", target, wide, output, max(looked_up, held)))
-    else:
-        parts.append(_table("source_embedding", "table", source, encoder.width, (), looked_up))
-        tied = embeddings == "tied"
-        macs, largest = (output, max(looked_up, held)) if tied else ((), looked_up)
-        name = "tied" if tied else "table"
-        parts.append(_table("target_embedding", name, target, decoder.width, macs, largest))
-        if not tied:
-            parts.append(_table("output", "table", target, decoder.width, output, held))
+    for path in dict.fromkeys(tables.values()):
+        uses = [use for use in tables if tables[use] == path]
+        rows = source if "source" in uses else target
+        variant = ("table", "tied", "shared")[len(uses) - 1]
+        table = {"table": Parameter((rows, "width"), init="embedding")}
+        width = max(widths[use] for use in uses)
+        macs = (("head", decoder.stream * target),) if "output" in uses else ()
+        largest = max(held[use] for use in uses)
+        parts.append(Part(path, variant, table, {"width": width}, macs, largest))
     return (*parts, norm_part("encoder_norm", encoder), norm_part("decoder_norm", decoder))
-
-
-def _table(
-    path: str, variant: str, rows: int, width: int, macs: tuple[tuple[str, int], ...], held: int
-) -> Part:
-    """One vector (width,) a token of a vocabulary."""
-    table = {"table": Parameter((rows, "width"), init="embedding")}
-    return Part(path, variant, table, {"width": width}, macs, held)
