@@ -24,11 +24,11 @@ from nas.model import layers
 from nas.operators.declaration import AttentionContext, Choice, Grid
 from nas.space.dimension import resolve
 from nas.space.layer import EncoderLayer
-from nas.space.part import Ends, layer_parts
+from nas.space.part import StackShape, layer_parts
 
 SIDE, WIDTH, HEADS, FFN_WIDTH = 16, 96, 6, 192
 HEAD_WIDTHS = (8, 16)
-COMMON = Ends(WIDTH, SIDE**2, "layernorm", SIDE)
+COMMON = StackShape(WIDTH, SIDE**2, "layernorm", SIDE)
 CONTEXT = AttentionContext("encoder_self", Grid(SIDE, SIDE))
 Once = Callable[[int], None]
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -30,17 +29,17 @@ from fairseq.utils import clip_grad_norm_
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.learning import Lesson
 from benchmarks.measuring.options import whole
 from benchmarks.measuring.pairs import Paired, compare
 from benchmarks.measuring.report import machine, parser, print_table, write
+from benchmarks.measuring.text import random_pairs, softmax_transformer
 from benchmarks.supernet_step import update
 from nas import catalog
 from nas.model.beam_search import Hypothesis, translate_in_batches
 from nas.model.encoder_decoder import positions
 from nas.model.network import StandaloneNetwork
 from nas.space.architecture import EncoderDecoder
-from nas.space.sentence_pairs import BOS, EOS, SentencePairs
+from nas.space.sentence_pairs import BOS, SentencePairs
 from nas.space.task_shape import TextShape
 from nas.task.task import data_root
 from nas.task.text_data import TextData
@@ -49,7 +48,7 @@ from nas.train.standalone import load_model
 TOKENS, LENGTH, SENTENCES, BEAM = 2000, 25, 32, 4
 DROPOUT, SMOOTHING = 0.1, 0.1
 SHAPE = TextShape(10_000, 10_000, length_ratio=0.0, length_margin=40)
-SIZE = Lesson("", "", 0, 0, layers=(6, 6), width=512, heads=8, ffn_width=2048, head_width=64)
+BASE = softmax_transformer((6, 6), width=512, heads=8, ffn_width=2048, head_width=64)
 STEP_BARS, BEAM_BARS = (1.0, 0.6), (0.95, 0.7)
 
 
@@ -126,24 +125,14 @@ def _layer(given: dict[str, Tensor], ours: str, theirs: str) -> dict[str, Tensor
     return found
 
 
-def pairs_of(sentences: int) -> SentencePairs:
-    """Random sentences of `LENGTH` tokens a side; sources end with EOS, targets start with BOS."""
-    generator = torch.Generator().manual_seed(0)
-    drawn = partial(torch.randint, 4, SHAPE.source_vocabulary, generator=generator)
-    source, target = drawn((sentences, LENGTH)), drawn((sentences, LENGTH))
-    source[:, -1], target[:, 0] = EOS, BOS
-    lengths = torch.full((sentences,), LENGTH)
-    return SentencePairs(source, lengths, target, lengths, torch.arange(sentences * LENGTH))
-
-
 # -- training --------------------------------------------------------------------------------------
 
 
 def step(precision: torch.dtype, count: int) -> Paired:
     """Our step over fairseq's: forward, smoothed loss, backward, clipping, Adam."""
-    network = StandaloneNetwork(SIZE.architecture, SHAPE)
+    network = StandaloneNetwork(BASE, SHAPE)
     model, _ = fairseq_of(network)
-    pairs = pairs_of(TOKENS // LENGTH)
+    pairs = random_pairs(SHAPE, TOKENS // LENGTH, LENGTH, LENGTH)
     labels = torch.randint(4, SHAPE.target_vocabulary, (len(pairs.kept),))
     _check_alike(network, model, pairs)
     network.dropout = DROPOUT
@@ -206,9 +195,9 @@ def their_translations(generator: Any, source: Tensor, lengths: Tensor) -> list[
 
 def beam(dtype: torch.dtype, count: int) -> Paired:
     """Our beam search over fairseq's, every translation as long as allowed: weights are random."""
-    network = StandaloneNetwork(SIZE.architecture, SHAPE).eval()
+    network = StandaloneNetwork(BASE, SHAPE).eval()
     model, words = fairseq_of(network)
-    pairs = pairs_of(SENTENCES)
+    pairs = random_pairs(SHAPE, SENTENCES, LENGTH, LENGTH)
     _check_alike(network, model, pairs)
     network.to(dtype)
     sentences = [row[:-1] for row in pairs.source.tolist()]

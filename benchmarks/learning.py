@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.measuring.options import whole
 from benchmarks.measuring.report import machine, parser, print_table, write
+from benchmarks.measuring.text import softmax_transformer
 from nas import catalog
 from nas.run.translating import translated
 from nas.search.spec import load_spec
@@ -28,34 +29,22 @@ SEARCHES = Path(__file__).parents[1] / "search_spaces" / "searches"
 
 @dataclass(frozen=True)
 class Lesson:
-    """A request whose stand-alone recipe is taken, layers and widths, and what is asked for."""
+    """A request whose stand-alone recipe is taken, the network, and what is asked for."""
 
     request: str
     metric: str
     least: float
     minutes: float
-    layers: tuple[int, int]
-    width: int
-    heads: int
-    ffn_width: int
-    head_width: int = 32
-
-    @property
-    def architecture(self) -> Architecture:
-        """Softmax everywhere, all heads together as wide as the model."""
-        own = {"attention": "softmax", "heads": self.heads, "head_width": self.head_width}
-        cross = {f"cross_{name}": value for name, value in own.items()}
-        tail = {"ffn_width": self.ffn_width}
-        encoder = {"width": self.width, "layers": [own | tail] * self.layers[0]}
-        decoder = {"width": self.width, "layers": [own | cross | tail] * self.layers[1]}
-        return Architecture.from_json(
-            {"kind": "encoder_decoder", "encoder": encoder, "decoder": decoder}
-        )
+    architecture: Architecture
 
 
 LESSONS = {
-    "numbers_en_de": Lesson("numbers_demo.yaml", "exact_match", 0.9, 5, (2, 2), 96, 3, 192),
-    "multi30k_en_de": Lesson("multi30k_cpu.yaml", "bleu", 20, 20, (4, 3), 192, 6, 384),
+    "numbers_en_de": Lesson(
+        "numbers_demo.yaml", "exact_match", 0.9, 5, softmax_transformer((2, 2), 96, 3, 192, 32)
+    ),
+    "multi30k_en_de": Lesson(
+        "multi30k_cpu.yaml", "bleu", 20, 20, softmax_transformer((4, 3), 192, 6, 384, 32)
+    ),
 }
 
 

@@ -13,7 +13,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -24,9 +23,10 @@ from benchmarks.measuring.options import whole
 from benchmarks.measuring.pairs import Paired, compare
 from benchmarks.measuring.plain_transformer import PlainTransformer
 from benchmarks.measuring.report import machine, parser, print_table, write
+from benchmarks.measuring.text import random_pairs
 from benchmarks.supernet_step import update
 from nas import catalog
-from nas.model.decoding import Decoding, Written
+from nas.model.decoding import Decoding, IncrementalState
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.operators.declaration import Choice
@@ -47,16 +47,6 @@ SHAPE = TextShape(10_000, 10_000, length_ratio=2.0, length_margin=TARGET)
 CORPORA = ("multi30k_en_de", "wmt14_en_de")
 
 
-def pairs_of(sentences: int, source: int, target: int) -> SentencePairs:
-    """Random sentences, all of one length."""
-    generator = torch.Generator().manual_seed(0)
-    drawn = partial(torch.randint, 4, SHAPE.source_vocabulary, generator=generator)
-    lengths = [torch.full((sentences,), length) for length in (source, target)]
-    kept = torch.arange(sentences * target)
-    sides = drawn((sentences, source)), drawn((sentences, target))
-    return SentencePairs(sides[0], lengths[0], sides[1], lengths[1], kept)
-
-
 def of_one_type(space: str, attention: str) -> EncoderDecoder:
     """The space's largest network of one attention type that looks at one encoder layer alone.
 
@@ -70,7 +60,7 @@ def of_one_type(space: str, attention: str) -> EncoderDecoder:
 def step(space: str, count: int) -> Paired:
     """A single-path step of a space's supernet against the plain transformer's, softmax in both."""
     architecture = of_one_type(space, "softmax")
-    pairs = pairs_of(TOKENS // 25, 25, 25)
+    pairs = random_pairs(SHAPE, TOKENS // 25, 25, 25)
     labels = torch.randint(4, SHAPE.target_vocabulary, (len(pairs.kept),))
     supernet, plain = Supernet(load_space(space), SHAPE), PlainTransformer(architecture, SHAPE)
 
@@ -117,7 +107,7 @@ class Recomputing(Decoding):
     """A decoder that remembers nothing: it reads every hypothesis whole at every token."""
 
     def start(self, source: Tensor, source_lengths: Tensor) -> Any:
-        self._memory = self.sliced.encode(source, source_lengths)
+        self._memory = self.subnet.encode(source, source_lengths)
         return torch.empty(len(source), 0, dtype=torch.int64)
 
     def step(self, memory: Any, tokens: Tensor, position: int) -> tuple[Tensor, Any]:
@@ -129,8 +119,8 @@ class Recomputing(Decoding):
         )
         count = torch.full((len(tokens),), position + 1)
         pairs = SentencePairs(None, None, written, count, None)
-        hidden = self.sliced.decode(pairs, type(self._memory)(seen, lengths, longest))
-        return self.sliced.scores(hidden[:, -1]), written
+        hidden = self.subnet.decode(pairs, type(self._memory)(seen, lengths, longest))
+        return self.subnet.scores(hidden[:, -1]), written
 
     def reorder(self, memory: Any, hypotheses: Tensor, sentences: Any) -> Any:
         assert sentences is None, "no sentence ends before the last token"
@@ -140,7 +130,7 @@ class Recomputing(Decoding):
 def decoding(architecture: EncoderDecoder, count: int) -> Paired:
     """Recomputed against incremental: `TARGET` tokens of a beam, nothing ends before."""
     network = StandaloneNetwork(architecture, SHAPE).eval()
-    pairs = pairs_of(SENTENCES, SOURCE, TARGET)
+    pairs = random_pairs(SHAPE, SENTENCES, SOURCE, TARGET)
     rows = torch.arange(SENTENCES * BEAM)
     first = rows // BEAM
 
@@ -162,7 +152,7 @@ def state_bytes(attention: str, lengths: Sequence[int]) -> list[int]:
     """Bytes that the decoder's own attention remembers of one sentence after so many tokens."""
     architecture = of_one_type("multi30k_small", attention)
     decoder = Decoding(StandaloneNetwork(architecture, SHAPE).eval(), architecture, SHAPE)
-    memory: Written = decoder.start(torch.full((1, SOURCE), 4), torch.tensor([SOURCE]))
+    memory: IncrementalState = decoder.start(torch.full((1, SOURCE), 4), torch.tensor([SOURCE]))
     found = []
     for position in range(max(lengths)):
         _, memory = decoder.step(memory, torch.tensor([4]), position)

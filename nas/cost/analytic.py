@@ -11,10 +11,10 @@ from nas.errors import SpecError
 from nas.operators.declaration import Site
 from nas.search.objective import Metric
 from nas.space.architecture import Architecture, Stack
-from nas.space.blueprint import blueprint, ends, outer_parts
+from nas.space.blueprint import blueprint, outer_parts, stack_shapes
 from nas.space.gene import Choices, End, all_layers
 from nas.space.layer import Layer
-from nas.space.part import GROUPS, Ends, Part, layer_parts
+from nas.space.part import GROUPS, Part, StackShape, layer_parts
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape, TextShape
 
@@ -62,7 +62,7 @@ def _sum(parts: tuple[Part, ...]) -> Costs:
 
 
 @lru_cache(maxsize=262_144)
-def _layer_costs(layer: Layer, common: Ends) -> Costs:
+def _layer_costs(layer: Layer, common: StackShape) -> Costs:
     return _sum(layer_parts(layer, common))
 
 
@@ -77,7 +77,7 @@ def costs(architecture: Architecture, shape: TaskShape) -> Costs:
     """Exact costs of an architecture on a task, a cached sum over its layers."""
     total = _outer_costs(architecture.without_layers(), shape)
     params, activations, macs = total.params, total.activations, list(total.macs)
-    for stack, common in zip(architecture.stacks, ends(architecture, shape), strict=True):
+    for stack, common in zip(architecture.stacks, stack_shapes(architecture, shape), strict=True):
         for layer in architecture.layers_of(stack):
             each = _layer_costs(layer, common)
             params += each.params
@@ -100,8 +100,12 @@ def hat_convention(architecture: Architecture, shape: TaskShape) -> Costs:
     """
     if not isinstance(shape, TextShape):
         raise SpecError("the convention hat counts translation networks; the task gives images")
-    parts = blueprint(architecture, replace(shape, source_length=30, target_length=30))
-    return _sum(tuple(part for part in parts if "layers" in part.path.split(".")))
+    shapes = stack_shapes(architecture, replace(shape, source_length=30, target_length=30))
+    total = NOTHING
+    for stack, common in zip(architecture.stacks, shapes, strict=True):
+        for layer in architecture.layers_of(stack):
+            total += _layer_costs(layer, common)
+    return total
 
 
 def by_site(architecture: Architecture, shape: TaskShape) -> dict[Site, dict[str, int]]:
@@ -140,7 +144,7 @@ class AnalyticCost:
         found: list[int] = []
         known: dict[tuple[object, ...], Costs] = {}
 
-        def extreme(stack: Stack, choices: Choices, common: Ends) -> Costs:
+        def extreme(stack: Stack, choices: Choices, common: StackShape) -> Costs:
             # How deep an encoder is matters as far as it is looked into.
             seen = min(common.memory_depth, max(choices.get("cross_span", (1,))))
             common = replace(common, memory_depth=seen)
@@ -152,7 +156,7 @@ class AnalyticCost:
 
         for built in space.frames():
             total = _sum(outer_parts(built, shape))
-            commons = ends(built, shape)
+            commons = stack_shapes(built, shape)
             for stack, held, common in zip(built.stacks, space.stacks, commons, strict=True):
                 for choices in held.layers[: len(built.layers_of(stack))]:
                     total += extreme(stack, choices, common)

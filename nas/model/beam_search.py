@@ -193,15 +193,15 @@ class _Sentence:
         self.running: list[Prefix] = [None]
         self.finished: list[Hypothesis] = []
 
-    def advance(self, position: int, told: list[float]) -> tuple[bool, bool]:
-        """Takes in a row of `_Continuations.told`: whether the sentence goes on, and straight on.
+    def advance(self, position: int, row: list[float]) -> tuple[bool, bool]:
+        """Takes in its row of `on_host`: whether the sentence goes on, and straight on.
 
         Straight on is every hypothesis by its own continuation: no row moves.
         """
-        ends = told[: len(self.running)]
-        width = (len(told) - len(ends)) // 3
+        ends = row[: len(self.running)]
+        width = (len(row) - len(ends)) // 3
         totals, parents, tokens = (
-            told[len(ends) + part * width : len(ends) + (part + 1) * width] for part in range(3)
+            row[len(ends) + part * width : len(ends) + (part + 1) * width] for part in range(3)
         )
         if math.isnan(totals[0]):
             raise TrainingDiverged(
@@ -276,7 +276,7 @@ class _Continuations:
         return self.parents + torch.arange(sentences, device=self.parents.device)[:, None] * width
 
     @property
-    def told(self) -> list[list[float]]:
+    def on_host(self) -> list[list[float]]:
         """Per sentence ends, totals, parents and tokens: the one transfer of a step."""
         parts = (self.ends, self.totals, self.parents.double(), self.tokens.double())
         rows: list[list[float]] = torch.cat(parts, dim=1).tolist()
@@ -300,8 +300,10 @@ def _search(
     while running:
         logits, memory = decoder.step(memory, tokens, position)
         step = _continuations(logits, totals, rules.beam)
-        told = zip(running, step.told, strict=True)
-        going = [sentence.advance(position, row) for sentence, row in told]
+        going = [
+            sentence.advance(position, row)
+            for sentence, row in zip(running, step.on_host, strict=True)
+        ]
         kept = [index for index, (on, _) in enumerate(going) if on]
         running, position = [running[index] for index in kept], position + 1
         if not running:
@@ -331,7 +333,7 @@ def write_on(
         logits, memory = decoder.step(memory, given, position)
         step = _continuations(logits, totals, beam)
         # The host decides what ends, so each step waits for it.
-        _ = step.told
+        _ = step.on_host
         totals, given = step.totals, step.tokens.flatten()
         if position + 1 < tokens:
             memory = decoder.reorder(memory, step.rows.flatten(), None)

@@ -14,7 +14,7 @@ from torch import Tensor
 from nas.errors import SpecError
 from nas.model import layers
 from nas.model.beam_search import write_on
-from nas.model.encoder_decoder import Memory, Sliced, longest_target
+from nas.model.encoder_decoder import Memory, Subnet, longest_target
 from nas.model.layers import Projection, Tensors
 from nas.model.slots import Slots
 from nas.operators.declaration import Attention, AttentionContext, Choice, Options, Site, State
@@ -25,7 +25,7 @@ from nas.space.task_shape import TaskShape, TextShape
 
 
 @dataclass(frozen=True)
-class Written:
+class IncrementalState:
     """What is known while translations are written.
 
     `source` is per sentence: its lengths, and what each layer's cross-attention remembers. `target`
@@ -58,7 +58,7 @@ class Decoding:
         if not isinstance(architecture, EncoderDecoder):
             raise SpecError(f"a network of kind {architecture.kind} translates nothing")
         self.shape = cast(TextShape, shape)
-        self.sliced = Sliced(slots, architecture, self.shape, writing=True)
+        self.subnet = Subnet(slots, architecture, self.shape, writing=True)
         self._layers = [
             (
                 layer,
@@ -66,13 +66,13 @@ class Decoding:
                 _site(layer.attention, "decoder_self", w["attention"]),
                 _site(layer.cross_attention, "cross", w["cross_attention"]),
             )
-            for layer, w in self.sliced.decoder_layers
+            for layer, w in self.subnet.decoder_layers
         ]
 
     @torch.inference_mode()
-    def start(self, source: Tensor, source_lengths: Tensor) -> Written:
+    def start(self, source: Tensor, source_lengths: Tensor) -> IncrementalState:
         """Sources (B, S), padded behind their lengths (B,), encoded and looked at by no one yet."""
-        memory = self.sliced.encode(source, source_lengths)
+        memory = self.subnet.encode(source, source_lengths)
         crossed = []
         for layer, w, _, cross in self._layers:
             seen = self._seen(layer)
@@ -81,54 +81,58 @@ class Decoding:
             own, options = cross.own, cross.options
             crossed.append(cross.attention.remember(None, k, v, own, options, context, 0))
         # What the layers remember of it is all that is still needed.
-        return Written(replace(memory, by_span={}), tuple(crossed), (None,) * len(crossed))
+        return IncrementalState(replace(memory, by_span={}), tuple(crossed), (None,) * len(crossed))
 
     @torch.inference_mode()
-    def step(self, memory: Written, tokens: Tensor, position: int) -> tuple[Tensor, Written]:
+    def step(
+        self, memory: IncrementalState, tokens: Tensor, position: int
+    ) -> tuple[Tensor, IncrementalState]:
         """Scores (B W, V) of what follows the last tokens (B W,), which stand at `position`."""
         sentences = len(memory.source.lengths)
         width = len(tokens) // sentences
         longest = memory.source.longest.repeat_interleave(width)
         context = AttentionContext("decoder_self", norm_length=longest)
-        x = self.sliced.embed(tokens[:, None], "target", position)
+        x = self.subnet.embed(tokens[:, None], "target", position)
         target = []
         for number, (layer, w, own, cross) in enumerate(self._layers):
-            hidden = self.sliced.norm(x, w["attention_norm"])
+            hidden = self.subnet.norm(x, w["attention_norm"])
             q, k, v = own.projection(hidden)
             given = own.own, own.options, context, position
             state = own.attention.remember(memory.target[number], k, v, *given)
             target.append(state)
             x = x + layers.put_out(own.attention.recall(state, q, *given), own.own)
-            hidden = self.sliced.norm(x, w["cross_attention_norm"])
+            hidden = self.subnet.norm(x, w["cross_attention_norm"])
             # A sentence's hypotheses are queries of the one memory it has.
             (q,) = cross.projection(hidden.view(sentences, width, -1))
             looks = memory.source.context(self._seen(layer))
             given = cross.own, cross.options, looks, position
             looked = cross.attention.recall(memory.crossed[number], q, *given)
             x = x + layers.put_out(looked, cross.own).view(len(tokens), 1, -1)
-            x = self.sliced.in_decoder.feed_forward(x, layer.ffn, w)
-        return self.sliced.scores(x[:, 0]), replace(memory, target=tuple(target))
+            x = self.subnet.in_decoder.feed_forward(x, layer.ffn, w)
+        return self.subnet.scores(x[:, 0]), replace(memory, target=tuple(target))
 
-    def write(self, memory: Written, *, beam: int, tokens: int) -> None:
+    def write(self, memory: IncrementalState, *, beam: int, tokens: int) -> None:
         """So many tokens of each sentence by beam search, whatever they are; to be timed."""
         lengths = memory.source.lengths
         write_on(self, memory, len(lengths), beam=beam, tokens=tokens, like=lengths)
 
-    def reorder(self, memory: Written, hypotheses: Tensor, sentences: Tensor | None) -> Written:
+    def reorder(
+        self, memory: IncrementalState, hypotheses: Tensor, sentences: Tensor | None
+    ) -> IncrementalState:
         """The memory in which row i is what row `hypotheses[i]` was, of the kept `sentences`."""
         target = tuple(state and _rows(state, hypotheses) for state in memory.target)
         if sentences is None:
             return replace(memory, target=target)
         lengths, longest = _rows((memory.source.lengths, memory.source.longest), sentences)
         crossed = tuple(_rows(state, sentences) for state in memory.crossed)
-        return Written(Memory({}, lengths, longest), crossed, target)
+        return IncrementalState(Memory({}, lengths, longest), crossed, target)
 
     def longest(self, source_lengths: Tensor) -> Tensor:
         """(B,) the most tokens of a translation, its end included."""
         return longest_target(source_lengths, self.shape)
 
     def _seen(self, layer: DecoderLayer) -> int:
-        return span(layer, self.sliced.decoder)
+        return span(layer, self.subnet.decoder)
 
 
 def _site(choice: Choice, site: Site, own: Tensors) -> _Site:

@@ -19,7 +19,7 @@ from nas.model.layers import Tensors
 from nas.model.slots import Slots
 from nas.operators.declaration import AttentionContext
 from nas.space.architecture import EncoderDecoder
-from nas.space.blueprint import TABLES, ends
+from nas.space.blueprint import TABLES, stack_shapes
 from nas.space.layer import DecoderLayer
 from nas.space.part import span
 from nas.space.sentence_pairs import SentencePairs
@@ -30,11 +30,11 @@ def translate(
     pairs: SentencePairs, architecture: EncoderDecoder, shape: TaskShape, slots: Slots
 ) -> Tensor:
     """Scores (N, V) of every true target token's successor, given the tokens before it."""
-    sliced = Sliced(slots, architecture, cast(TextShape, shape))
+    subnet = Subnet(slots, architecture, cast(TextShape, shape))
     # Nothing holds what was looked at any longer when the scores, the largest tensor, are made.
-    hidden = sliced.decode(pairs, sliced.encode(pairs.source, pairs.source_lengths))
+    hidden = subnet.decode(pairs, subnet.encode(pairs.source, pairs.source_lengths))
     # The padding is left out before the output layer, the largest map of all.
-    return sliced.scores(hidden.flatten(0, 1)[pairs.kept])
+    return subnet.scores(hidden.flatten(0, 1)[pairs.kept])
 
 
 def longest_target(source_lengths: Tensor, shape: TextShape) -> Tensor:
@@ -74,7 +74,7 @@ class Memory:
         )
 
 
-class Sliced:
+class Subnet:
     """One architecture's slice of a network, at work; nothing is dropped in `writing`."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Sliced:
     ) -> None:
         self.slots, self.architecture, self.shape = slots, architecture, shape
         self.outer = slots.outer_slices(architecture, shape)
-        self.encoder, self.decoder = ends(architecture, shape)
+        self.encoder, self.decoder = stack_shapes(architecture, shape)
         share = slots.dropout if slots.training and not writing else 0.0
         # Less for a narrow slice (HAT, Wang et al., ACL 2020).
         self.in_encoder, self.in_decoder = (

@@ -14,14 +14,14 @@ from nas.model.layers import Tensors
 from nas.model.slots import Slots
 from nas.operators.declaration import AttentionContext, Grid
 from nas.space.architecture import Encoder
-from nas.space.blueprint import ends
+from nas.space.blueprint import stack_shapes
 from nas.space.task_shape import TaskShape
 
 
 def classify(images: Tensor, architecture: Encoder, shape: TaskShape, slots: Slots) -> Tensor:
     """Class scores (B, classes) of images (B, C, S, S)."""
     own = slots.outer_slices(architecture, shape)
-    (common,) = ends(architecture, shape)
+    (common,) = stack_shapes(architecture, shape)
     context = AttentionContext("encoder_self", Grid(common.side, common.side, common.leading))
     x = embed(images, architecture, own["embedding"])
     if common.leading:

@@ -15,7 +15,7 @@ from nas.operators.declaration import Parameter
 from nas.space.architecture import Architecture, Stack
 from nas.space.blueprint import blueprint, layer_path, outer_parts
 from nas.space.layer import Layer
-from nas.space.part import Ends, Part, layer_parts
+from nas.space.part import Part, StackShape, layer_parts
 from nas.space.task_shape import TaskShape
 
 Sharing = Literal["per_type", "shared_vo", "shared_qkvo"]
@@ -165,7 +165,7 @@ class Slots(nn.Module):
         return {part.path: self.slices(part) for part in parts}
 
     def layer_slices(
-        self, stack: Stack, index: int, layer: Layer, common: Ends
+        self, stack: Stack, index: int, layer: Layer, common: StackShape
     ) -> dict[str, dict[str, Tensor]]:
         """The tensors of one layer, by part."""
         at = layer_path(stack, index)

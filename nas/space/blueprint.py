@@ -13,7 +13,7 @@ from functools import lru_cache
 from nas.errors import SpecError
 from nas.operators.declaration import Parameter, Sizes
 from nas.space.architecture import Architecture, Encoder, EncoderDecoder, Stack
-from nas.space.part import Ends, Part, layer_parts, norm_part
+from nas.space.part import Part, StackShape, layer_parts, norm_part
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import ImageShape, TaskShape, TextShape
 
@@ -23,7 +23,7 @@ def tokens(architecture: Encoder, shape: ImageShape) -> int:
     return shape.grid_side(architecture.patch_size) ** 2 + architecture.class_tokens
 
 
-def ends(architecture: Architecture, shape: TaskShape) -> tuple[Ends, ...]:
+def stack_shapes(architecture: Architecture, shape: TaskShape) -> tuple[StackShape, ...]:
     """What the layers of each stack have in common.
 
     Raises `SpecError` for a patch that does not divide the side, and for a kind of network that
@@ -32,10 +32,10 @@ def ends(architecture: Architecture, shape: TaskShape) -> tuple[Ends, ...]:
     if isinstance(architecture, Encoder) and isinstance(shape, ImageShape):
         side, leading = shape.grid_side(architecture.patch_size), architecture.class_tokens
         count = side**2 + leading
-        return (Ends(architecture.width, count, architecture.norm, side, leading),)
+        return (StackShape(architecture.width, count, architecture.norm, side, leading),)
     if isinstance(architecture, EncoderDecoder) and isinstance(shape, TextShape):
-        encoder = Ends(architecture.encoder_width, shape.source_length, architecture.norm)
-        decoder = Ends(
+        encoder = StackShape(architecture.encoder_width, shape.source_length, architecture.norm)
+        decoder = StackShape(
             architecture.decoder_width,
             shape.target_length,
             architecture.norm,
@@ -51,7 +51,7 @@ def ends(architecture: Architecture, shape: TaskShape) -> tuple[Ends, ...]:
 def blueprint(architecture: Architecture, shape: TaskShape) -> Iterator[Part]:
     """The parts of an architecture: those outside the layers, then each stack's."""
     yield from outer_parts(architecture, shape)
-    for stack, common in zip(architecture.stacks, ends(architecture, shape), strict=True):
+    for stack, common in zip(architecture.stacks, stack_shapes(architecture, shape), strict=True):
         for index, layer in enumerate(architecture.layers_of(stack)):
             for part in layer_parts(layer, common):
                 yield replace(part, path=f"{layer_path(stack, index)}.{part.path}")
@@ -64,12 +64,12 @@ def layer_path(stack: Stack, index: int) -> str:
 
 def outer_parts(architecture: Architecture, shape: TaskShape) -> tuple[Part, ...]:
     """The parts outside the layers: embeddings, positions, final norms and output layer."""
-    common = ends(architecture, shape)
+    common = stack_shapes(architecture, shape)
     if isinstance(architecture, Encoder):
-        assert isinstance(shape, ImageShape), "its ends are those of images"
+        assert isinstance(shape, ImageShape), "its stack has a grid"
         patch, stem, position = architecture.patch_size, architecture.stem, architecture.position
         return _image_parts(common[0], patch, stem, position, shape)
-    assert isinstance(shape, TextShape), "its ends are those of text"
+    assert isinstance(shape, TextShape), "it has two stacks"
     assert isinstance(architecture, EncoderDecoder), "there are two kinds of networks"
     encoder, decoder = (replace(each, memory_depth=0) for each in common)
     return _text_parts(encoder, decoder, architecture.embeddings, shape)
@@ -105,7 +105,7 @@ def check(space: SearchSpace, shape: TaskShape) -> None:
 
 @lru_cache(maxsize=4096)
 def _image_parts(
-    common: Ends, patch: int, stem: str, position: str, shape: ImageShape
+    common: StackShape, patch: int, stem: str, position: str, shape: ImageShape
 ) -> tuple[Part, ...]:
     """Embedding, class token, position, final norm and classifier."""
     width, patches, stream = common.width, common.side**2, common.stream
@@ -165,7 +165,7 @@ TABLES = {
 
 @lru_cache(maxsize=4096)
 def _text_parts(
-    encoder: Ends, decoder: Ends, embeddings: str, shape: TextShape
+    encoder: StackShape, decoder: StackShape, embeddings: str, shape: TextShape
 ) -> tuple[Part, ...]:
     """Embedding tables, the encoder's norm, and the decoder's with the output layer."""
     source, target = shape.source_vocabulary, shape.target_vocabulary

@@ -46,7 +46,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Ends:
+class StackShape:
     """The choices outside a stack's layers that the layers' sizes depend on.
 
     Of images the grid: `side` patches a side behind `leading` class tokens; 0 for text. Of a
@@ -69,7 +69,7 @@ class Ends:
         return self.tokens * self.width
 
 
-def norm_part(path: str, common: Ends) -> Part:
+def norm_part(path: str, common: StackShape) -> Part:
     """A norm over the stack's width."""
     sizes = {"width": common.width}
     parameters = catalog.NORMS.load(common.norm).parameters()
@@ -77,7 +77,7 @@ def norm_part(path: str, common: Ends) -> Part:
 
 
 @lru_cache(maxsize=16_384)
-def layer_parts(layer: Layer, common: Ends) -> tuple[Part, ...]:
+def layer_parts(layer: Layer, common: StackShape) -> tuple[Part, ...]:
     """The parts of one layer in the order in which they run; paths are relative to the layer."""
     site: Site = "encoder_self"
     crossing: tuple[Part, ...] = ()
@@ -96,12 +96,12 @@ def layer_parts(layer: Layer, common: Ends) -> tuple[Part, ...]:
     return tuple(replace(part, activations=most) for part, most in zip(parts, held, strict=True))
 
 
-def span(layer: DecoderLayer, common: Ends) -> int:
+def span(layer: DecoderLayer, common: StackShape) -> int:
     """How many encoder layers cross-attention looks at."""
     return min(layer.cross_span, common.memory_depth)
 
 
-def _ffn(layer: Layer, common: Ends) -> Part:
+def _ffn(layer: Layer, common: StackShape) -> Part:
     sizes = {"width": common.width, "tokens": common.tokens, "ffn_width": layer.ffn_width}
     ffn, options = resolve(layer.ffn, catalog.FFNS)
     macs = (("ffn", ffn.macs(sizes, options)),)
@@ -121,7 +121,7 @@ PROJECTIONS: Mapping[str, Parameter] = {
 }
 
 
-def _attention(layer: Layer, common: Ends, site: Site) -> Part:
+def _attention(layer: Layer, common: StackShape, site: Site) -> Part:
     sizes = {
         "width": common.width,
         "memory_width": common.width,
@@ -136,7 +136,7 @@ def _attention(layer: Layer, common: Ends, site: Site) -> Part:
     return _attending("attention", layer.attention, sizes, site)
 
 
-def _cross_attention(layer: DecoderLayer, common: Ends) -> Part:
+def _cross_attention(layer: DecoderLayer, common: StackShape) -> Part:
     sizes = {
         "width": common.width,
         "memory_width": common.memory_width,

@@ -27,7 +27,7 @@ def built(kind: str, digest: str, build: Callable[[Path], None]) -> Path:
     others wait for it.
 
     Raises:
-        DataError: where the cache cannot be written to; what `build` raises goes through.
+        DataError: where a file cannot be read or written; what else `build` raises goes through.
     """
     folder = cache_root() / kind / digest
     if folder.is_dir():
@@ -41,7 +41,7 @@ def built(kind: str, digest: str, build: Callable[[Path], None]) -> Path:
         raise
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot be written ({error}); set NAS_CACHE_DIR to a folder that can be"
+            f"{folder}: cannot be built ({error}); if it cannot be written there, set NAS_CACHE_DIR"
         ) from error
     return folder
 

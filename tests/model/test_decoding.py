@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas.errors import SpecError
-from nas.model.decoding import Decoding, Written
+from nas.model.decoding import Decoding, IncrementalState
 from nas.model.encoder_decoder import longest_target
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
@@ -140,7 +140,7 @@ def sizes(architecture: EncoderDecoder) -> list[list[int]]:
     """Numbers that each layer remembers of the target, after each token."""
     shape = replace(SHAPE, length_margin=20)
     decoding = StandaloneNetwork(architecture, shape).eval().decoding()
-    memory: Written = decoding.start(*padded(SOURCES))
+    memory: IncrementalState = decoding.start(*padded(SOURCES))
     found = []
     for position in range(8):
         _, memory = decoding.step(memory, torch.full((len(SOURCES),), 5), position)

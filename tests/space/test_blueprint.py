@@ -7,7 +7,7 @@ import pytest
 
 from nas.errors import SpecError
 from nas.space.architecture import Encoder
-from nas.space.blueprint import blueprint, ends, tokens
+from nas.space.blueprint import blueprint, stack_shapes, tokens
 from nas.space.part import GROUPS, Part
 from nas.space.task_shape import ImageShape
 from tests.space.spaces import SMALL, VARIED
@@ -84,7 +84,7 @@ def test_arithmetic_of_a_layer_by_hand() -> None:
 )
 def test_the_number_of_tokens(pooling: str, patch: int, count: int) -> None:
     found = architecture(pooling=pooling, patch_size=patch)
-    (common,) = ends(found, SHAPE)
+    (common,) = stack_shapes(found, SHAPE)
     assert tokens(found, SHAPE) == common.tokens == count
 
 

@@ -178,5 +178,5 @@ def test_a_cache_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NAS_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"cannot be written .*set NAS_CACHE_DIR to a folder"):
+    with pytest.raises(DataError, match=r"cannot be built .*set NAS_CACHE_DIR"):
         stored("content", SUBWORDS, chunks())
