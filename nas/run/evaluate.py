@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -25,8 +25,8 @@ from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Measurement, Proposal, Standing
 from nas.space.architecture import Architecture
+from nas.task.pieces import TranslationData
 from nas.task.task import Data, Examples, Scores, Task
-from nas.task.text_data import TextData
 from nas.train.loop import Progress
 from nas.train.scoring import paired_error, score
 from nas.train.standalone import load_standalone, train_standalone
@@ -231,8 +231,7 @@ class Evaluator:
         self, network: StandaloneNetwork, chosen: Any
     ) -> tuple[dict[str, float], dict[str, str]]:
         """Metrics of what the network writes for these examples, and how they were computed."""
-        data, evaluation = self._placed, self.spec.evaluation
-        assert isinstance(data, TextData), "sentences are what networks write"
+        data, evaluation = cast(TranslationData, self._placed), self.spec.evaluation
         written = translated(network, data, chosen, evaluation)
         values, signatures = self.task.judged(written, data.references(chosen))
         how = f"beam {evaluation.beam}, length penalty {evaluation.length_penalty:g}"

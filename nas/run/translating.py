@@ -13,8 +13,9 @@ from nas.model.beam_search import translate_in_batches
 from nas.model.network import StandaloneNetwork
 from nas.search.spec import Evaluation
 from nas.task.parallel_text import is_empty
-from nas.task.pieces import Pieces, read_pieces
-from nas.task.text_data import Sentences, TextData, one_line
+from nas.task.pieces import Pieces, TranslationData, read_pieces
+from nas.task.task import Examples
+from nas.task.text_data import one_line
 from nas.train.standalone import load_model
 
 # Longer ones are no sentences; their attention would fill the memory.
@@ -103,9 +104,8 @@ def _check_device(device: torch.device) -> None:
 
 
 def translated(
-    network: StandaloneNetwork, data: TextData, chosen: Sentences, evaluation: Evaluation
+    network: StandaloneNetwork, data: TranslationData, chosen: Examples, evaluation: Evaluation
 ) -> list[str]:
     """The best translation of each of a set's sources."""
-    sources = [chosen.store.source.line(place) for place in chosen.positions]
-    found = Translator(network, data.pieces).write(sources, evaluation)
+    found = Translator(network, data.pieces).write(data.source_ids(chosen), evaluation)
     return [each[0].text for each in found]

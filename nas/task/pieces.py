@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from nas.task.dictionaries import Dictionaries
 from nas.task.subwords import Subwords
+from nas.task.task import Data
 
 
 class Pieces(Protocol):
@@ -27,6 +28,20 @@ class Pieces(Protocol):
 
     def to_json(self) -> dict[str, Any]:
         """All of it, for `read_pieces`."""
+
+
+class TranslationData(Data, Protocol):
+    """What the data of a task with `generated` metrics offer besides."""
+
+    @property
+    def pieces(self) -> Pieces:
+        """What its ids are."""
+
+    def source_ids(self, chosen: Any, /) -> Sequence[Sequence[int]]:
+        """The ids to translate of such a set, without EOS."""
+
+    def references(self, chosen: Any, /) -> Sequence[str]:
+        """Their true translations, each on one line."""
 
 
 def read_pieces(content: Mapping[str, Any]) -> Pieces | None:

@@ -245,7 +245,10 @@ class Task(Protocol):
 
     @property
     def generated(self) -> tuple[Metric, ...]:
-        """What `judged` gives of texts that a network wrote; none where it gives one answer."""
+        """What `judged` gives of texts that a network wrote; none where it gives one answer.
+
+        Where there are any, the data are `TranslationData`.
+        """
 
     @property
     def primary(self) -> str:

@@ -169,10 +169,13 @@ class TextData:
         """How many pairs of a set would be left out of training, by reason: they are in it."""
         return _counted(self.limits.broken(chosen))
 
+    def source_ids(self, chosen: Sentences) -> list[list[int]]:
+        """The ids to translate, without EOS."""
+        return [chosen.store.source.line(each) for each in chosen.positions]
+
     def sources(self, chosen: Sentences) -> list[str]:
         """The texts to translate."""
-        lines = (chosen.store.source.line(each) for each in chosen.positions)
-        return [self.pieces.source(ids) for ids in lines]
+        return [self.pieces.source(ids) for ids in self.source_ids(chosen)]
 
     def references(self, chosen: Sentences) -> list[str]:
         """Their true translations."""
