@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 import typer
@@ -60,6 +61,7 @@ def main() -> None:
         entry.load()(app)
     # A batch system's SIGTERM ends a search as cleanly as a person's Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         # A sign that the terminal's encoding lacks must not end a command.
         if isinstance(stream, io.TextIOWrapper):
@@ -67,6 +69,13 @@ def main() -> None:
     code = run(sys.argv[1:])
     _flush()
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """A standard stream that is closed, as by `>&-`, is empty, or swallows what is written."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _flush() -> None:

@@ -191,7 +191,9 @@ def _data() -> str:
     from nas.task.task import data_root
 
     root = data_root().resolve()
-    held = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    within = root.iterdir() if root.is_dir() else ()
+    found = (path for path in within if not path.name.startswith("."))
+    held = sorted(path.name for path in found if path.is_file() or any(path.iterdir()))
     none = "nothing (nas data prepare cifar10; digits and numbers_en_de need none)"
     return f"{root}: {', '.join(held) or none}"
 

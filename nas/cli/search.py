@@ -171,6 +171,7 @@ def _places(result: SearchResult, home: Path | None) -> dict[str, str]:
     report = result.files.get("pareto.html", "")
     best = f"nas pareto {result.id} --best{at(home)} > best.json"
     rows = {
+        "left out": result.facts.get("training_examples_left_out", ""),
         "report": report,
         "record": SqlStore(place.record_url).location,
         "mlflow": tracking if served else f"mlflow ui --backend-store-uri {shlex.quote(tracking)}",

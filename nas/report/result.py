@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nas import catalog
 from nas.errors import PartNotInstalled, SearchNotFound, SpecError
 from nas.registry import nearest
-from nas.report.evidence import Summary
+from nas.report.evidence import Summary, plain
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame
 from nas.report.page import page
@@ -128,6 +128,7 @@ class SearchResult:
             "state": self.state,
             "front": self.front,
             "words": self.words,
+            "confirmation": plain(self.summary.confirmation),
             "files": dict(self.files),
         }
 

@@ -50,12 +50,13 @@ def _digits(value: float) -> str:
 def interval(estimate: Estimate, sign: Literal["+", "-"] = "+") -> str:
     """A mean with its interval: `+0.0310 [+0.0100, +0.0520]`; says so where there is none.
 
-    `sign` as in a format: a plus stands before differences only.
+    `sign` as in a format: a plus stands before differences only. From 10 up two digits are enough.
     """
+    form = f"{sign}.2f" if abs(estimate.mean) >= 10 else f"{sign}.4f"
     if estimate.low is None or estimate.high is None:
         seeds = f"{estimate.n} seed{'s' * (estimate.n != 1)}"
-        return f"{estimate.mean:{sign}.4f} (no interval, {seeds})"
-    return f"{estimate.mean:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
+        return f"{estimate.mean:{form}} (no interval, {seeds})"
+    return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
 
 
 def coverage(side: Coverage) -> str:
@@ -172,21 +173,24 @@ def alone(summary: Summary) -> Table:
         return Table("Trained alone", (), ())
     rows = []
     for member in found.members:
-        name = member_name(summary, member.architecture_id)
         own = "mixed" if member.attention is None else f"all {member.attention}"
-        networks = [(f"member, {own}", 1.0, member.values)]
-        networks += [(f"all {c.attention}", c.flops_ratio, c.values) for c in member.contrasts]
-        for network, ratio, values in networks:
+        networks = [(f"member, {own}", member.architecture_id, 1.0, member.values)]
+        networks += [
+            (f"all {each.attention}", each.architecture_id, each.flops_ratio, each.values)
+            for each in member.contrasts
+        ]
+        for network, architecture, ratio, values in networks:
             cells = (interval(each, "-") for each in values.values())
             seeds = str(next(iter(values.values())).n)
             flops = quantity(member.flops * ratio, FLOPS.metric)
-            rows.append((name, network, flops, seeds, *cells))
+            name = _short_name(summary, member.architecture_id)
+            rows.append((name, network, architecture, flops, seeds, *cells))
     metrics = tuple(found.members[0].values) if found.members else ()
     return Table(
         "Trained alone: results, mean and 95% interval over seeds",
-        ("member", "network", "FLOPs", "seeds", *metrics),
+        ("member", "network", "architecture", "FLOPs", "seeds", *metrics),
         tuple(rows),
-        (("FLOPs",), ("seeds",), *((each,) for each in reversed(metrics[1:]))),
+        (("architecture",), ("FLOPs",), ("seeds",), *((each,) for each in reversed(metrics[1:]))),
     )
 
 
@@ -198,7 +202,7 @@ def confirmation(summary: Summary) -> Table:
     names = list(found.members[0].values) if found.members else []
     rows = [
         (
-            member_name(summary, member.architecture_id),
+            _short_name(summary, member.architecture_id),
             contrast.attention,
             f"{contrast.flops_ratio:.3f}",
             *(interval(each.estimate) for each in contrast.differences),
@@ -236,9 +240,14 @@ def _counts(summary: Summary) -> Table:
 
 def member_name(summary: Summary, architecture_id: str) -> str:
     """`#3 (1f2e...)` for a member of the front, else the architecture's id."""
+    short = _short_name(summary, architecture_id)
+    return short if short == architecture_id else f"{short} ({architecture_id})"
+
+
+def _short_name(summary: Summary, architecture_id: str) -> str:
     for place, member in enumerate(summary.front, 1):
         if member.architecture_id == architecture_id:
-            return f"#{place} ({architecture_id})"
+            return f"#{place}"
     return architecture_id
 
 

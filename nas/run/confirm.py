@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nas.cost.analytic import FLOPS
 from nas.errors import NothingFeasible, SearchStateError
@@ -40,7 +41,7 @@ def confirm(
     the same recipe with the same seeds.
 
     Raises `SearchStateError` for an unfinished search and one whose supernet is gone, and
-    `CheckpointError` where the data are not those that the supernet learnt from.
+    `DataError` where the data are not those that the supernet learnt from.
     """
     record = SqlStore(place.record_url).get(search)
     if record.state != "succeeded":
@@ -72,8 +73,9 @@ def _note_weights(running: Running, trials: Sequence[Trial]) -> None:
 
 
 def _check_supernet(running: Running) -> None:
-    """Raises where the supernet is gone, unfinished, or learnt from other data than these."""
-    file = supernet_file(running.setup.supernet)
+    """Raises where the supernet is gone or unfinished, and the data are others or broken."""
+    setup = running.setup
+    file = supernet_file(setup.supernet_on(setup.data_digest))
     if not file.exists():
         raise SearchStateError(
             f"search {running.id}: its supernet {file} is gone, so no rival can be scored; put it "
@@ -84,8 +86,8 @@ def _check_supernet(running: Running) -> None:
             f"search {running.id}: its supernet {file} is trained to a part only; put the finished "
             "one back (MLflow has a copy, supernet.safetensors), or run the request as a new search"
         )
-    # A training that is finished only compares the data, where they are: on a worker.
-    for _ in running.executor.train(running.setup):
+    # A training that is finished only looks at the data, where they are: on a worker.
+    for _ in running.executor.train(replace(setup, testing=True)):
         pass
 
 

@@ -17,7 +17,14 @@ from torch import Tensor
 from nas import catalog
 from nas.cost.cost import Candidate, Figure, exact_costs, measured
 from nas.cost.machine import machine
-from nas.errors import EtnasError, MachineUnavailable, SpecError, TrainingDiverged, headline
+from nas.errors import (
+    DataError,
+    EtnasError,
+    MachineUnavailable,
+    SpecError,
+    TrainingDiverged,
+    headline,
+)
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.run.translating import translated
@@ -43,6 +50,12 @@ class Setup:
     data_root: Path
     training_seconds: float | None = None
     """Wall time that supernet training may take at most; None leaves it to the recipe."""
+    data_digest: str = ""
+    """Of the data that the search's supernet has learnt from, once it has."""
+    test_digest: str = ""
+    """Of the test examples that its networks were tested on, once one was."""
+    testing: bool = False
+    """Whether networks are trained alone next: the test examples are looked through before."""
 
     @classmethod
     def of(cls, spec: SearchSpec, supernet: Path, standalone: Path, data_root: Path) -> Setup:
@@ -53,16 +66,38 @@ class Setup:
         """The request, checked once more where it is used."""
         return load_spec(json.loads(self.spec))
 
+    def data(self, spec: SearchSpec) -> Data:
+        """The data, to be read by one process once.
+
+        Raises `DataError` where they are missing, broken, or not those that the search began with.
+        """
+        task: Task = catalog.TASKS.load(spec.task.name, "task")
+        found = task.load(spec.task.configured(catalog.TASKS, "task"), self.data_root)
+        _check_unchanged(spec, "data", found.digest, self.data_digest)
+        return found
+
+    def test(self, spec: SearchSpec, data: Data) -> Examples:
+        """The test examples; raises `DataError` as `data` does."""
+        found = data.test()
+        _check_unchanged(spec, "test examples", found.digest, self.test_digest)
+        return found
+
+    def supernet_on(self, data_digest: str) -> Path:
+        """The folder of the supernet that learnt from these data."""
+        return self.supernet / data_digest[:16]
+
+
+def _check_unchanged(spec: SearchSpec, what: str, found: str, known: str) -> None:
+    if known not in ("", found):
+        raise DataError(
+            f"task {spec.task.name}: its {what} have changed since the search began (digest "
+            f"{found}, {known} then); put them back, or run the request as a new search"
+        )
+
 
 def device_of(spec: SearchSpec) -> torch.device:
     """A GPU where workers have one, else the CPU."""
     return torch.device("cuda" if spec.executor.gpus > 0 else "cpu")
-
-
-def load_data(spec: SearchSpec, data_root: Path) -> Data:
-    """The task's data under its options; raises `DataError`."""
-    task: Task = catalog.TASKS.load(spec.task.name, "task")
-    return task.load(spec.task.configured(catalog.TASKS, "task"), data_root)
 
 
 def train(setup: Setup) -> Generator[Progress]:
@@ -73,10 +108,12 @@ def train(setup: Setup) -> Generator[Progress]:
     """
     spec = setup.request()
     torch.set_num_threads(spec.executor.cores_for_training)
-    data = load_data(spec, setup.data_root)
+    data = setup.data(spec)
     # Found before hours of training: the examples that candidates are scored on must be there.
     data.validation(spec.evaluation.examples)
     _check_batches(spec, data)
+    if setup.testing:
+        setup.test(spec, data)
     device = device_of(spec)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MachineUnavailable(
@@ -84,7 +121,8 @@ def train(setup: Setup) -> Generator[Progress]:
         )
     try:
         _try_measured_costs(spec)
-        yield from train_supernet(spec, data, setup.supernet, device, limit=setup.training_seconds)
+        folder = setup.supernet_on(data.digest)
+        yield from train_supernet(spec, data, folder, device, limit=setup.training_seconds)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, EtnasError) or not _is_memory(error):
             raise
@@ -125,7 +163,7 @@ class Evaluator:
         self.spec = setup.request()
         self.device = device_of(self.spec)
         torch.set_num_threads(self.spec.executor.cores)
-        self.data = load_data(self.spec, setup.data_root)
+        self.data = setup.data(self.spec)
         self.task: Task = catalog.TASKS.load(self.spec.task.name)
         self.exact = exact_costs(self.spec.task_shape, self.spec.latency)
 
@@ -180,7 +218,8 @@ class Evaluator:
     @cached_property
     def supernet(self) -> Supernet:
         """The trained supernet, in evaluation mode."""
-        return load_supernet(self.spec, self.setup.supernet, self.device, self.data)
+        folder = self.setup.supernet_on(self.data.digest)
+        return load_supernet(self.spec, folder, self.device, self.data)
 
     @cached_property
     def _placed(self) -> Data:
@@ -220,12 +259,13 @@ class Evaluator:
             architecture, self.spec, seed=seed, folder=folder, device=self.device
         )
         found = self.task.summary(self._score(network, self._placed.validation()))
-        chosen = self._placed.test()
+        chosen = self.setup.test(self.spec, self._placed)
         tested = self.task.summary(self._score(network, chosen))
         judged, signatures = self._judged(network, chosen) if self.task.generated else ({}, {})
         tested |= judged
         found |= {f"test_{name}": value for name, value in tested.items()}
-        return found, {f"test_{name}": text for name, text in signatures.items()}
+        told = {f"test_{name}": text for name, text in signatures.items()}
+        return found, {"test_digest": chosen.digest, **told}
 
     def _judged(
         self, network: StandaloneNetwork, chosen: Any

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nas import catalog
@@ -77,11 +77,13 @@ class Running:
     @property
     def setup(self) -> Setup:
         """What workers need to know."""
-        return Setup.of(
-            self.spec,
-            self.place.supernet(self.spec),
-            self.place.standalone(self.id),
-            self.place.data_root,
+        facts, place = self.store.get(self.id).facts, self.place
+        tested_on = json.loads(facts.get("test_digest_provenance", "[]"))
+        folders = place.supernet(self.spec), place.standalone(self.id), place.data_root
+        return replace(
+            Setup.of(self.spec, *folders),
+            data_digest=facts.get("data_digest", ""),
+            test_digest=tested_on[0] if tested_on else "",
         )
 
     def enter(self, phase: str) -> None:

@@ -23,7 +23,6 @@ from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
 from nas.strategy.strategy import Strategy
 from nas.train.checkpoint import State, read_state
-from nas.train.supernet import supernet_file
 
 # Of the time budget, the share that supernet training may use: a first batch must still be scored.
 TRAINING_SHARE = 0.75
@@ -84,13 +83,15 @@ def write_report(running: Running, reporter: Reporter) -> None:
 def _train_supernet(running: Running) -> None:
     spec, left = running.spec, running.left(TRAINING_SHARE)
     setup = replace(running.setup, training_seconds=None if left is None else max(1.0, left))
+    file: Path | None = None
     for progress in running.executor.train(setup):
+        file = progress.saved
         text = progress.waiting or progress.stopped or f"loss {progress.loss:.3f}"
         running.listener(Update("supernet", progress.step, progress.steps, text))
         # Training writes nothing to the record, so the loss of the lease is asked for.
         if running.heartbeat.lost is not None:
             raise running.heartbeat.lost
-    file = supernet_file(setup.supernet)
+    assert file is not None, "what ends a training is saved"
     running.note_artifact(file.name, file)
     state = read_state(file, {})
     running.note_facts(

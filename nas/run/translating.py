@@ -12,6 +12,7 @@ from nas.errors import CheckpointError, SpecError
 from nas.model.beam_search import translate_in_batches
 from nas.model.network import StandaloneNetwork
 from nas.search.spec import Evaluation
+from nas.space.task_shape import TextShape
 from nas.task.parallel_text import is_empty
 from nas.task.pieces import Pieces, TranslationData, read_pieces
 from nas.task.task import Examples
@@ -90,10 +91,14 @@ def load_translator(file: Path, device: torch.device | str, dtype: torch.dtype) 
     model = load_model(file)
     try:
         pieces = read_pieces(model.data)
-    except (LookupError, TypeError) as error:
+        found = None if pieces is None else pieces.vocabularies
+    except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its pieces cannot be read ({error})") from error
-    if pieces is None:
+    shape = model.network.shape
+    if pieces is None or not isinstance(shape, TextShape):
         raise SpecError(f"{file}: a network of task {model.task.name} translates nothing")
+    if found != (wanted := (shape.source_vocabulary, shape.target_vocabulary)):
+        raise CheckpointError(f"{file}: of its pieces there are {found}, the network has {wanted}")
     return Translator(model.network.to(device, dtype), pieces)
 
 

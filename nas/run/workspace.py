@@ -37,7 +37,7 @@ class Workspace:
         return found
 
     def supernet(self, spec: SearchSpec) -> Path:
-        """The folder of a supernet's checkpoints; searches that ask for the same one share it."""
+        """The folder of a supernet, by data; searches that ask for the same one share it."""
         return self.root / "supernets" / supernet_name(spec)
 
     def standalone(self, search: str) -> Path:

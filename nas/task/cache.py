@@ -34,7 +34,7 @@ def built(kind: str, digest: str, build: Callable[[Path], None]) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with alone(folder):
             if not folder.is_dir():
                 _build(folder, build)
     except DataError:
@@ -68,8 +68,11 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Waits for the only right to build a folder; it ends with the process, however that dies."""
+def alone(folder: Path) -> Iterator[None]:
+    """Waits for the only right to build a folder; it ends with the process, however that dies.
+
+    It is a lock on `folder`.lock; raises `OSError` where that cannot be made.
+    """
     handle = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         # Without locks two processes double the work, but the folder is still whole.

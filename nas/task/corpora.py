@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import gzip
 import html
 import http.client
@@ -11,13 +12,14 @@ import tarfile
 import tempfile
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.errors import DataError
+from nas.task.cache import alone
 from nas.task.parallel_text import SPLITS, ParallelFiles
 
 Opener = Callable[[str], AbstractContextManager[Any]]
@@ -93,26 +95,25 @@ def _web(url: str) -> AbstractContextManager[Any]:
 def fetch(corpus: Corpus, folder: Path, opener: Opener = _web) -> tuple[str, ...]:
     """Downloads the splits of which a file is missing into `folder`, and names them.
 
-    Splits that are there stay as they are; of a new one each file appears whole.
+    Files that are there stay as they are; each new one appears whole.
 
     Raises:
-        DataError: naming the files that are wanted and where they come from.
+        DataError: naming the files that are wanted and where they come from, and a file that is
+            there alone and is not the one to download.
     """
-    wanted = [
-        split for split in SPLITS if not all(map(Path.is_file, _files(folder, split).values()))
-    ]
-    if not wanted:
+    if not (wanted := _wanted(folder)):
         return ()
+    made_here = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as name:
-            scratch = Path(name)
-            for split in wanted:
-                _make(corpus, split, scratch, opener)
-            for split in wanted:
-                made, files = _files(scratch, split), _files(folder, split)
-                for language, file in files.items():
-                    made[language].replace(file)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with alone(folder.with_name(f".{folder.name}")):
+            folder.mkdir(exist_ok=True)
+            for leftover in folder.glob(".download-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            # Another process may have been first.
+            wanted = _wanted(folder)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as name:
+                _download(corpus, wanted, folder, Path(name), opener)
     except (
         OSError,
         EOFError,
@@ -128,7 +129,36 @@ def fetch(corpus: Corpus, folder: Path, opener: Opener = _web) -> tuple[str, ...
             f"{corpus.name} could not be downloaded ({why}); wanted in {folder}: "
             f"{', '.join(names)}, one sentence a line; they are made of {', '.join(urls)}"
         ) from why
+    finally:
+        # Only an empty folder can be removed: a download that failed leaves none.
+        if made_here:
+            with suppress(OSError):
+                folder.rmdir()
     return tuple(wanted)
+
+
+def _wanted(folder: Path) -> list[str]:
+    """The splits of which a file is missing."""
+    return [each for each in SPLITS if not all(map(Path.is_file, _files(folder, each).values()))]
+
+
+def _download(
+    corpus: Corpus, wanted: Sequence[str], folder: Path, scratch: Path, opener: Opener
+) -> None:
+    new: dict[Path, Path] = {}
+    for split in wanted:
+        _make(corpus, split, scratch, opener)
+        made = _files(scratch, split)
+        for language, file in _files(folder, split).items():
+            # Of a download that was killed between two files, one is there.
+            if file.exists() and not filecmp.cmp(file, made[language], shallow=False):
+                raise DataError(
+                    f"{file} is there without its other language and is not what is downloaded; "
+                    "complete the pair, or move it away"
+                )
+            new[made[language]] = file
+    for source, file in new.items():
+        source.replace(file)
 
 
 def _files(folder: Path, split: str) -> dict[str, Path]:

@@ -41,6 +41,11 @@ class Dictionaries:
         """All of it, for `read_pieces`."""
         return {"dictionaries": asdict(self)}
 
+    @property
+    def vocabularies(self) -> tuple[int, int]:
+        """How many ids the source and the target have."""
+        return len(self.sources), len(self.targets)
+
     @cached_property
     def digest(self) -> str:
         """Tells these pieces from any others."""

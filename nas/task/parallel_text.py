@@ -103,13 +103,14 @@ def _decoded(path: Path, lines: list[bytes], first: int) -> list[str]:
     """The lines as text without their ends; `first` is the number of the first of them."""
     if not lines:
         return []
-    if first == 1:
-        if lines[0].startswith(b"\xef\xbb\xbf"):
-            raise DataError(f"{path}: starts with a byte-order mark; wanted: {LAYOUT}")
-        if lines[0].endswith(b"\r\n"):
-            raise DataError(f"{path}: its line ends are CRLF; wanted: {LAYOUT}")
+    if first == 1 and lines[0].startswith(b"\xef\xbb\xbf"):
+        raise DataError(f"{path}: starts with a byte-order mark; wanted: {LAYOUT}")
+    whole = b"".join(lines)
+    if b"\r\n" in whole:
+        number = next(n for n, line in enumerate(lines, first) if line.endswith(b"\r\n"))
+        raise DataError(f"{path}:{number}: the line end is CRLF; wanted: {LAYOUT}")
     try:
-        text = b"".join(lines).decode()
+        text = whole.decode()
     except UnicodeDecodeError:
         for number, line in enumerate(lines, first):
             try:

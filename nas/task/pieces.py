@@ -17,6 +17,10 @@ class Pieces(Protocol):
     def digest(self) -> str:
         """Tells these pieces from any others."""
 
+    @property
+    def vocabularies(self) -> tuple[int, int]:
+        """How many ids the source and the target have; raises `ValueError` for broken pieces."""
+
     def encode(self, sentences: Sequence[str], /) -> list[list[int]]:
         """Ids of each text to translate, without BOS and EOS; none of an empty one."""
 

@@ -41,7 +41,11 @@ class Subwords:
     def _tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_str(self.text)
+        try:
+            return Tokenizer.from_str(self.text)
+        # The library has no class of its own for it.
+        except Exception as error:
+            raise ValueError(f"no tokenizer: {error}") from error
 
     @cached_property
     def digest(self) -> str:
@@ -50,8 +54,13 @@ class Subwords:
 
     @property
     def vocabulary(self) -> int:
-        """How many ids there are, `SPECIALS` included."""
+        """How many ids there are, `SPECIALS` included; raises `ValueError` for a broken text."""
         return self._tokenizer.get_vocab_size()
+
+    @property
+    def vocabularies(self) -> tuple[int, int]:
+        """That of either language."""
+        return self.vocabulary, self.vocabulary
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """Ids of each sentence without BOS and EOS, in parallel threads; none of an empty one."""
@@ -88,9 +97,12 @@ def learnt(content: str, chunks: Iterable[Chunk], vocabulary: int) -> Subwords:
 
     folder = built("subwords", digest([FORMAT, content, vocabulary]), build)
     try:
-        return Subwords((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        found = Subwords((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        if found.vocabulary != vocabulary:
+            raise ValueError(f"{found.vocabulary} pieces, not {vocabulary}")
+    except (OSError, ValueError) as error:
         raise DataError(f"{folder}: damaged ({error}); delete it, and it is made anew") from error
+    return found
 
 
 def learn(lines: Iterable[str], vocabulary: int) -> Subwords:

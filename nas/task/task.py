@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,10 @@ class Examples(Protocol):
     def __len__(self) -> int:
         """How many there are."""
 
+    @property
+    def digest(self) -> str:
+        """Tells these examples from any others."""
+
 
 class Data(Protocol):
     """What a task learns from and is scored on; the test split is read only by `test()`."""
@@ -128,6 +133,14 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of shape, images and labels."""
+        content = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for each in (self.images, self.labels):
+            content.update(each.cpu().contiguous().numpy().data)
+        return content.hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> LabelledImages:
         """The same on another device."""

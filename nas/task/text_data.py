@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,13 @@ class Sentences:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits: a store is named by what is in it."""
+        content = hashlib.sha256(self.store.folder.name.encode())
+        content.update(self.positions.astype(numpy.int64).data)
+        return content.hexdigest()[:16]
 
     @property
     def source_tokens(self) -> Positions:

@@ -218,7 +218,15 @@ class CorpusTask(TextTask, ABC):
         return self.corpus(options, root).pairs(SPLITS[1])
 
     def prepare(self, options: Any, root: Path, /) -> str:
-        """Says what there is, or what is wanted; nothing can be downloaded."""
-        corpus = self.corpus(options, root)
-        told = ", ".join(f"{corpus.pairs(split):,} in {split}" for split in SPLITS)
-        return f"{self.name}: complete in {corpus.folder}: pairs {told}"
+        """Cuts all splits, and says how many pairs there are and how many are not learnt from.
+
+        Raises what `load` raises, and `DataError` for what is broken in the test files.
+        """
+        data, folder = self.load(options, root), self.corpus(options, root).folder
+        learnt_from, left_out = len(data.train), sum(data.skipped.values())
+        counts = (learnt_from + left_out, len(data.valid), len(data.test()))
+        told = ", ".join(f"{n:,} in {split}" for n, split in zip(counts, SPLITS, strict=True))
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.skipped.items())
+        return f"{self.name}: complete in {folder}: pairs {told}" + (
+            f"; not learnt from: {reasons}" if reasons else ""
+        )

@@ -79,7 +79,12 @@ class PublicCorpus(CorpusTask):
         """Downloads the splits that are missing; nothing is half-written if that fails."""
         fetched = corpora.fetch(self.source, root / self.name)
         told = f"{self.name}: downloaded {', '.join(fetched)}; " if fetched else ""
-        return told + super().prepare(options, root)
+        corpus, known = self.corpus(options, root), self.source.pairs
+        others = ", ".join(
+            f"{split} ({known[split]:,})" for split in SPLITS if corpus.pairs(split) != known[split]
+        )
+        note = f"; not the published number of pairs: {others}" if others else ""
+        return told + super().prepare(options, root) + note
 
 
 WMT14_EN_DE = PublicCorpus("wmt14_en_de", TextOptions, corpora.WMT14)

@@ -41,15 +41,16 @@ class Progress:
 
     `step` steps of `steps` are done; `loss` is the mean over those since the report before (a net
     that distils counts with its divergence from the largest), `seconds` the time spent training,
-    earlier attempts included. `saved` where a checkpoint of this step is on disk, so that the run
-    can be left here; `stopped` says why it ended early, `waiting` for what nothing is done now.
+    earlier attempts included. `saved` is the checkpoint of this step where it is on disk, so that
+    the run can be left here; `stopped` says why it ended early, `waiting` for what nothing is done
+    now.
     """
 
     step: int
     steps: int
     loss: float
     seconds: float
-    saved: bool = False
+    saved: Path | None = None
     stopped: str = ""
     waiting: str = ""
 
@@ -121,7 +122,7 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
     optimizer = optimizer_for(network, recipe)
     state = _resumed(run, optimizer, device)
     if state.complete:
-        yield Progress(state.step, recipe.steps, state.loss, state.seconds, True, state.stopped)
+        yield Progress(state.step, recipe.steps, state.loss, state.seconds, run.file, state.stopped)
         return
 
     def forward(*inputs: Any) -> Tensor:
@@ -159,7 +160,8 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
             if saving:
                 checkpoint.write(run.file, _tensors(network, None if ended else optimizer), state)
                 saved_at = time.perf_counter()
-            yield Progress(done, recipe.steps, loss, seconds, saving, stopped)
+            saved = run.file if saving else None
+            yield Progress(done, recipe.steps, loss, seconds, saved, stopped)
             # The caller's time between reports is not training.
             spent, resumed_at = seconds, time.perf_counter()
         if ended:

@@ -6,17 +6,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from nas import catalog
 from nas.cli.app import run
 from nas.run.translating import load_translator
 from nas.search.spec import Evaluation
 from nas.task.subwords import Subwords
+from nas.train import checkpoint
 from nas.train.standalone import standalone_file, train_standalone
 from nas.train.supernet import supernet_file, train_supernet
 from tests.cli.terminal import Said, refused
@@ -235,6 +238,36 @@ def test_what_translates_nothing_is_refused(
     assert said(model).code == 0
 
 
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ({"subwords": '{"broken'}, "pieces cannot be read"),
+        ({"subwords": 5}, "pieces cannot be read"),
+        ({"dictionaries": {}}, "pieces cannot be read"),
+        (
+            {
+                "dictionaries": {
+                    **{side: ["<s>", "<pad>", "</s>", "<unk>"] for side in ("sources", "targets")},
+                    **{"joined": "none", "tokenizer": "none", "language": "de"},
+                }
+            },
+            "of its pieces there are (4, 4), the network has (300, 300)",
+        ),
+    ],
+)
+def test_a_model_with_other_pieces_than_its_own_is_refused(
+    pieces: dict[str, Any],
+    said: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, file = checkpoint.read_state(model, {}), tmp_path / "other.safetensors"
+    about = {**state.about, "data": pieces}
+    checkpoint.write(file, load_file(model), replace(state, about=about))
+    refused(translate(monkeypatch, b"seven\n", file), "other.safetensors", said, code=1)
+
+
 # -- the real command ------------------------------------------------------------------------------
 
 
@@ -250,6 +283,23 @@ def test_a_reader_that_goes_away_ends_it_quietly(
         monkeypatch.setattr(sys, "stderr", err)
         assert run(["translate", str(model)]) == 1
     assert err.getvalue() == ""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_empty_or_swallows(closed: str, model: Path) -> None:
+    command = (
+        f'"{sys.executable}" -c "from nas.cli import main; main()" translate "{model}" {closed}'
+    )
+    said = subprocess.run(
+        command,
+        shell=True,
+        input=b"seven\n",
+        capture_output=True,
+        env=environment(os.environ),
+        check=False,
+    )
+    assert (said.returncode, said.stderr) == (0, b"")
+    assert bool(said.stdout) == (closed == "2>&-")
 
 
 def test_the_command_in_a_terminal_of_another_encoding(model: Path, sources: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Are images that have changed since the supernet learnt from them refused, wherever it is used?"""
+"""Are images that have changed since a search began refused to it, and taken for a new one?"""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from nas.errors import CheckpointError, DataError
+from nas.errors import DataError
 from nas.run import confirm, search
 from nas.run.evaluate import Setup
 from nas.run.executor import LocalExecutor
@@ -22,6 +22,8 @@ from nas.store.sql import SqlStore
 from tests.run.cases import facts, finish, request, short_report
 
 pytestmark = pytest.mark.usefixtures("without_mlflow")
+
+CHANGED = "task image_folder: its data have changed since the search began"
 
 
 def image(path: Path, seed: int) -> None:
@@ -85,27 +87,30 @@ def test_a_search_is_not_resumed_on_other_images(
     before = facts(store.trials(record.id))
     assert len(before) == 7
     change(folder)
-    with pytest.raises(CheckpointError, match=r"supernet\.safetensors.*its data digest is"):
+    with pytest.raises(DataError, match=CHANGED):
         search.run(record.id, place, reporter=short_report)
     assert facts(store.trials(record.id)) == before
     assert store.get(record.id).state == "failed"
-    assert "data digest" in str(store.get(record.id).error)
+    assert "its data have changed" in str(store.get(record.id).error)
+    # The same request is another search, with a supernet of its own.
+    assert finish(spec, place).state == "succeeded"
+    assert len(list(place.supernet(spec).glob("*/supernet.safetensors"))) == 2
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_finished_search_lends_and_confirms_nothing_on_other_images(
+def test_a_finished_search_confirms_nothing_on_other_images(
     change: Callable[[Path], None], folder: Path, spec: SearchSpec, place: Workspace
 ) -> None:
     record, store = finish(spec, place), SqlStore(place.record_url)
     before = facts(store.trials(record.id))
     change(folder)
-    with pytest.raises(CheckpointError, match="its data digest is"):
-        finish(spec, place)
-    newest = store.searches()[0]
-    assert (newest.state, store.count(newest.id)) == ("failed", 0)
-    with pytest.raises(CheckpointError, match="its data digest is"):
+    with pytest.raises(DataError, match=CHANGED):
         confirm.confirm(record.id, place, reporter=short_report)
     assert facts(store.trials(record.id)) == before
+    assert finish(spec, place).state == "succeeded"
+    with pytest.raises(DataError, match=CHANGED):
+        confirm.confirm(record.id, place, reporter=short_report)
+    assert confirm.confirm(store.searches()[0].id, place, reporter=short_report).phase == "report"
 
 
 def test_who_confirms_needs_the_images_on_the_workers_alone(
@@ -145,7 +150,7 @@ def test_a_confirmation_whose_rivals_are_known_trains_nothing_on_other_images(
     before = facts(store.trials(record.id))
     assert {trial[0] for trial in before} >= {"matched"}
     replace(folder)
-    with pytest.raises(CheckpointError, match=r"supernet\.safetensors.*its data digest is"):
+    with pytest.raises(DataError, match=CHANGED):
         confirm.confirm(record.id, place, reporter=short_report)
     assert facts(store.trials(record.id)) == before
     assert len(list(place.standalone(record.id).glob("*.safetensors"))) == trained

@@ -143,7 +143,7 @@ def test_an_unfinished_search_is_refused(place: Workspace) -> None:
 
 def test_a_supernet_that_is_gone_is_said(place: Workspace) -> None:
     id = finish(request(), place).id
-    for file in place.root.glob("supernets/*/*.safetensors"):
+    for file in place.root.glob("supernets/**/*.safetensors"):
         file.unlink()
     with pytest.raises(SearchStateError, match=r"supernet\.safetensors is gone.*new search"):
         confirm.confirm(id, place, reporter=short_report)

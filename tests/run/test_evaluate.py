@@ -60,7 +60,7 @@ def test_a_slice_is_scored_as_a_direct_computation_does(
 ) -> None:
     assert isinstance(architecture, type(SMALLEST))
     found = evaluator(Proposal("search", 0, architecture))
-    supernet = load_supernet(SPEC, setup.supernet, "cpu")
+    supernet = load_supernet(SPEC, setup.supernet_on(data.digest), "cpu")
     chosen = data.validation(60)
     images, labels = chosen.images, chosen.labels
     losses = []
@@ -219,8 +219,8 @@ def test_sentences_are_scored_by_their_labels_and_paired_by_themselves(
     assert list(train(made))[-1].step == 20
     found = Evaluator(made)(Proposal("search", 0, SMALLEST))
     assert found.state == "succeeded", found.reason
-    supernet = load_supernet(spec, made.supernet, "cpu")
     data = DIGIT_SENTENCES.load(DigitsOptions(), tmp_path)
+    supernet = load_supernet(spec, made.supernet_on(data.digest), "cpu")
     chosen = data.validation(40)
     with torch.inference_mode():
         one, largest = (

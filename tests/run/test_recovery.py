@@ -8,7 +8,6 @@ from nas.run.confirm import confirm
 from nas.run.workspace import Workspace
 from nas.search.spec import SearchSpec
 from nas.store.sql import SqlStore
-from nas.train.supernet import supernet_file
 from tests.run.cases import RECIPE, finish, no_projector, outcome, place_in, request, short_report
 from tests.run.processes import Command, command, newest, write_request
 
@@ -43,10 +42,10 @@ def stages(spec: SearchSpec, place: Workspace) -> dict[str, Callable[[], bool]]:
     def phase(name: str) -> Callable[[], bool]:
         return lambda: (record := newest(place)) is not None and record.phase == name
 
-    file = supernet_file(place.supernet(spec))
+    folder = place.supernet(spec)
     return {
         "committed": lambda: newest(place) is not None,
-        "supernet": file.exists,
+        "supernet": lambda: any(folder.glob("*/supernet.safetensors")),
         "search": scored("search", 7),
         "later": scored("search", 31),
         "random": scored("random", 2),

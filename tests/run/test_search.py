@@ -32,7 +32,6 @@ from nas.search.pareto import ParetoFront
 from nas.search.spec import ExecutorSpec
 from nas.search.trial import Measurement, Proposal, Trial
 from nas.store.sql import SqlStore
-from nas.train.supernet import supernet_file
 from tests.run.cases import (
     RECIPE,
     facts,
@@ -366,8 +365,7 @@ class TestBudgets:
         ended = [update for update in heard if update.phase == "supernet"][-1]
         assert ended.text == "the time budget is spent"
         assert ended.done < ended.total
-        other = place.supernet(request(supernet=long))
-        assert not supernet_file(other).exists()
+        assert not place.supernet(request(supernet=long)).exists()
         again: list[Update] = []
         finish(spec, place, again.append)
         assert [update.done for update in again if update.phase == "supernet"] == [ended.done]
@@ -382,14 +380,14 @@ def test_a_supernet_is_trained_once_for_all_who_ask_for_it(
 ) -> None:
     place = place_in(tmp_path)
     finish(request(), place)
-    file = supernet_file(place.supernet(finished.spec))
+    (file,) = place.supernet(finished.spec).glob("*/supernet.safetensors")
     written = file.stat().st_mtime_ns
     heard: list[Update] = []
     finish(request(strategy="random", name="other"), place, heard.append)
     assert [update.done for update in heard if update.phase == "supernet"] == [RECIPE["steps"]]
     assert file.stat().st_mtime_ns == written
     finish(request(seed=4), place)
-    assert len(list(file.parent.parent.iterdir())) == 2
+    assert len(list((place.root / "supernets").iterdir())) == 2
 
 
 class TestWarmStart:

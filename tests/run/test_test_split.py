@@ -1,4 +1,4 @@
-"""Who reads the test images? Networks that are trained to the end, and nobody before them."""
+"""Who reads the test images? Who looks whether they are whole, and networks at their end."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,6 @@ from nas.store.sql import SqlStore
 from nas.task.image_classification import Digits, DigitsOptions
 from nas.task.task import ImageData, LabelledImages
 from nas.train.checkpoint import read_state
-from nas.train.supernet import supernet_file
 from tests.run.cases import RECIPE, finish, request, short_report
 
 STABILITY = {"every": 10, "subnets": 5}
@@ -35,7 +34,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, on_read: Callable[[], None]) -> Non
 
 
 @pytest.mark.usefixtures("without_mlflow")
-def test_the_test_images_are_read_by_finally_trained_networks_alone(
+def test_the_test_images_are_looked_through_and_read_by_finally_trained_networks_alone(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[list[bool]] = []
@@ -51,12 +50,14 @@ def test_the_test_images_are_read_by_finally_trained_networks_alone(
     trials = store.trials(record.id)
     assert {trial.role for trial in trials} == {"search", "random", "homogeneous"}
     assert all(trial.succeeded for trial in trials)
-    assert read_state(supernet_file(place.supernet(spec)), {}).history
+    (file,) = place.supernet(spec).glob("*/supernet.safetensors")
+    assert read_state(file, {}).history
     assert reads == []
 
     confirm.confirm(record.id, place, reporter=short_report)
     trained = store.trials(record.id, "confirmed")
     assert len(trained) > 1
     assert all(trial.succeeded for trial in trained)
-    # One after the other: each reads once, when it has a finished checkpoint more than the last.
-    assert reads == [[True] * count for count in range(1, len(trained) + 1)]
+    # Looked through before any training; then each network reads once, when it has a finished
+    # checkpoint more than the last.
+    assert reads == [[True] * count for count in range(len(trained) + 1)]

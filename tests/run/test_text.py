@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nas import catalog
-from nas.errors import SpecError
+from nas.errors import DataError, SpecError
 from nas.run import confirm, running
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.translating import translated
@@ -17,9 +17,18 @@ from nas.search.spec import SearchSpec
 from nas.search.trial import Measurement, Proposal, Standing, Trial
 from nas.store.sql import SqlStore
 from nas.train.standalone import load_standalone
-from tests.run.cases import facts, finish, full_report, no_projector, outcome, place_in
+from tests.run.cases import (
+    facts,
+    finish,
+    full_report,
+    no_projector,
+    outcome,
+    place_in,
+    short_report,
+)
 from tests.run.test_recovery import recover
 from tests.task import small_numbers
+from tests.task.small_corpus import write_corpus
 from tests.task.small_numbers import small_data, smallest
 
 SMALL: dict[str, Any] = {
@@ -107,6 +116,37 @@ def test_networks_trained_alone_are_judged_by_what_they_write(
         f"test_{name}": value for name, value in values.items()
     }.items() <= trial.metrics.items()
     assert len(set(written)) > 1
+
+
+@pytest.mark.usefixtures("without_mlflow")
+def test_networks_are_compared_on_the_same_whole_test_set(place: Workspace) -> None:
+    folder = write_corpus(place.data_root / "mine")
+    task = {"name": "parallel_text", "path": "mine", "source": "en", "target": "de"}
+    record = finish(request(task={**task, "vocabulary": 300}), place)
+    store, file = SqlStore(place.record_url), folder / "test.de"
+    whole = file.read_text()
+    file.write_text(whole.replace("\n", "\n\n", 1).removesuffix("\n").rpartition("\n")[0] + "\n")
+    with pytest.raises(DataError, match=r"test\.de:2: an empty line"):
+        confirm.confirm(record.id, place, reporter=short_report)
+    # Nothing was trained for a test that cannot be.
+    assert not list(place.standalone(record.id).glob("*.safetensors"))
+    file.write_text(whole)
+
+    def interrupt(update: running.Update) -> None:
+        if (update.phase, update.done) == ("confirmed", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        confirm.confirm(record.id, place, reporter=short_report, listener=interrupt)
+    file.write_text(whole.replace("Haus", "Maus"))
+    with pytest.raises(DataError, match="parallel_text: its test examples have changed since"):
+        confirm.confirm(record.id, place, reporter=short_report)
+    assert store.count(record.id, "confirmed") == 2
+    file.write_text(whole)
+    confirm.confirm(record.id, place, reporter=short_report)
+    trained = store.trials(record.id, "confirmed")
+    assert len(trained) > 2
+    assert all(trial.succeeded for trial in trained)
 
 
 # -- what a score depends on -----------------------------------------------------------------------

@@ -130,12 +130,28 @@ def test_multi30k_is_six_packed_files(tmp_path: Path) -> None:
     assert len(web.asked) == 6
 
 
-def test_splits_that_are_there_are_left_alone(tmp_path: Path) -> None:
+def test_files_that_are_there_are_left_alone(tmp_path: Path) -> None:
     for name in ("train.en", "train.de", "valid.en"):
         (tmp_path / name).write_text("mine\n")
+    said = (
+        rf"{tmp_path}/valid\.en is there without its other language and is not what is downloaded"
+    )
+    with pytest.raises(DataError, match=said):
+        fetch(SMALL_MULTI30K, tmp_path, Web(MADE_OF_MULTI30K))
+    assert {path.name for path in tmp_path.iterdir()} == {"train.en", "train.de", "valid.en"}
+    # As a download leaves it that was killed between two files.
+    (tmp_path / "valid.en").write_text("val en\n")
     assert fetch(SMALL_MULTI30K, tmp_path, Web(MADE_OF_MULTI30K)) == ("valid", "test")
     assert (tmp_path / "train.de").read_text() == "mine\n"
-    assert (tmp_path / "valid.en").read_text() == "val en\n"
+    assert (tmp_path / "valid.de").read_text() == "val de\n"
+
+
+def test_what_a_killed_download_left_goes_with_the_next(tmp_path: Path) -> None:
+    left = tmp_path / ".download-killed"
+    left.mkdir()
+    (left / "train-0-en").write_text("half")
+    assert fetch(SMALL_MULTI30K, tmp_path, Web(MADE_OF_MULTI30K)) == SPLITS
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
 
 
 def cut(content: bytes) -> bytes:
@@ -187,7 +203,7 @@ def test_without_a_network_it_says_what_it_wants_where(
     assert f"{corpus.name} could not be downloaded (<urlopen error no route to host>)" in text
     assert f"wanted in {folder}: {', '.join(NAMES)}, one sentence a line" in text
     assert url in text
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
 
 
 def test_another_number_of_pairs_than_is_known_is_refused(tmp_path: Path) -> None:

@@ -77,7 +77,10 @@ def test_the_line_that_is_no_utf8_is_named(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"\xef\xbb\xbfa\n", r"train\.en: starts with a byte-order mark"), (b"a\r\n", "are CRLF")],
+    [
+        (b"\xef\xbb\xbfa\n", r"train\.en: starts with a byte-order mark"),
+        (b"a\nb\r\n", r"train\.en:2: the line end is CRLF"),
+    ],
 )
 def test_other_kinds_of_text_files_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(DataError, match=f"{said}.*LF line ends"):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from itertools import chain
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.errors import SpecError
+from nas.errors import DataError, SpecError
+from nas.task.cache import cache_root
 from nas.task.parallel_text import ParallelFiles
-from nas.task.subwords import LEAST_VOCABULARY, SPECIALS, Subwords, learn
+from nas.task.subwords import LEAST_VOCABULARY, SPECIALS, Subwords, learn, learnt
 from tests.task.small_corpus import real_text, sentence_pairs
 
 LINES = list(chain.from_iterable(sentence_pairs(300, 0)))
@@ -50,6 +52,25 @@ def test_the_vocabulary_is_as_asked() -> None:
     assert learn(LINES, LEAST_VOCABULARY).vocabulary == LEAST_VOCABULARY
     with pytest.raises(SpecError, match=r"task\.vocabulary: 5000 given.* 260 to \d+ allowed"):
         learn(LINES, 5000)
+
+
+@pytest.mark.parametrize("left", [0, 3000, -3])
+def test_damaged_pieces_are_named(left: int) -> None:
+    def chunks() -> list[tuple[list[str], list[str]]]:
+        return [(["one two three"] * 30, ["eins zwei drei"] * 30)]
+
+    first = learnt(f"damaged {left}", chunks(), 270)
+    (file,) = (
+        each
+        for each in cache_root().glob("subwords/*/tokenizer.json")
+        if each.read_text(encoding="utf-8") == first.text
+    )
+    os.truncate(file, left % file.stat().st_size)
+    with pytest.raises(DataError, match=rf"{file.parent}: damaged .*delete it"):
+        learnt(f"damaged {left}", chunks(), 270)
+    shutil.rmtree(file.parent)
+    assert learnt(f"damaged {left}", chunks(), 270).text == first.text
+    shutil.rmtree(file.parent)
 
 
 def test_pieces_are_learnt_from_the_lines() -> None:
