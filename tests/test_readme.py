@@ -123,10 +123,14 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Typed:
         for number in range(30):
             pixels = generator.integers(0, 256, (32, 32, 3), numpy.uint8)
             Image.fromarray(pixels).save(folder / "data" / "leaves" / name / f"{number}.png")
-    # As if WMT14 had been downloaded.
-    (folder / "data" / "wmt14_en_de").mkdir()
-    for split, language in itertools.product(("train", "valid", "test"), ("en", "de")):
-        written(folder / "data" / "wmt14_en_de" / f"{split}.{language}", "A line.\n")
+    # As if WMT14 had been downloaded, and a corpus of one's own; of 10,000 pieces and more.
+    letters = generator.choice(list("abcdefghijklmnopqrstuvwxyz"), (2000, 60))
+    letters[:, ::6] = " "
+    text = "".join(f"{''.join(line)}\n" for line in letters)
+    for corpus in ("wmt14_en_de", "my-corpus"):
+        (folder / "data" / corpus).mkdir()
+        for split, language in itertools.product(("train", "valid", "test"), ("en", "de")):
+            written(folder / "data" / corpus / f"{split}.{language}", text)
     (request,) = blocks("yaml")
     given = parse_yaml(request, "README.md") | TINY
     given["task"]["path"] = "leaves"

@@ -39,7 +39,8 @@ def search(
         str | None, typer.Option(help="Begin with an earlier search's front: its id, or `last`.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Check the request, its data and this machine, and stop.")
+        bool,
+        typer.Option(help="Check request, machine, and that the data are there, and stop."),
     ] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of a request and stop.")

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.report.table import Table
+from nas.run.lease import is_held
 from nas.run.workspace import workspace
 from nas.store.parameters import part_name
 from nas.store.sql import SqlStore
+from nas.store.store import SearchRecord
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Listed:
     id: str
     name: str
     state: str
+    """As the record has it; `interrupted` for one that runs by its record and by nobody's hand."""
     phase: str
     task: str
     space: str
@@ -40,7 +43,7 @@ def list_searches(home: str | Path | None = None) -> list[Listed]:
         Listed(
             id=record.id,
             name=record.name,
-            state=record.state,
+            state="interrupted" if _left(record) else record.state,
             phase=record.phase,
             task=part_name(record.spec, "task"),
             space=part_name(record.spec, "space"),
@@ -50,6 +53,10 @@ def list_searches(home: str | Path | None = None) -> list[Listed]:
         )
         for record in ([] if store.missing else store.searches())
     ]
+
+
+def _left(record: SearchRecord) -> bool:
+    return record.state == "running" and not is_held(record)
 
 
 def listing(searches: Sequence[Listed]) -> Table:

@@ -76,6 +76,8 @@ def table(summary: Summary) -> Table:
     further = tuple(metric.name for metric in summary.further)
     known = looks(summary.attentions)
     key = ", ".join(f"{look.mark} {name}" for name, look in known.items())
+    if any(len(member.architecture.stacks) > 1 for member in summary.front):
+        key += "; encoder | decoder's own/cross"
     if summary.dominated_by_controls:
         key += f"; {DOMINATED} {DOMINATED_MEANS}"
     rows = (

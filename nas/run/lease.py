@@ -6,11 +6,12 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from nas.errors import LeaseLost, StoreUnavailable
-from nas.store.store import Lease, SearchStore
+from nas.store.store import Lease, SearchRecord, SearchStore
 
 LEASE_SECONDS = 60.0
 BEAT_SECONDS = 5.0
@@ -32,6 +33,14 @@ def holder_alive(name: str) -> bool:
     if host != socket.gethostname() or not rest.isdigit():
         return True
     return _started(int(rest)) == name.rpartition(":")[2]
+
+
+def is_held(record: SearchRecord) -> bool:
+    """Whether somebody runs the search: a lease that has not run out, of one who may live."""
+    if record.holder is None or record.expires is None:
+        return False
+    ended = datetime.fromisoformat(record.expires) <= datetime.now(UTC)
+    return not ended and holder_alive(record.holder)
 
 
 def _started(process: int) -> str:

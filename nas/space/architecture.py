@@ -111,6 +111,8 @@ class Architecture:
         Raises `SpecError` for anything unknown, missing or not allowed.
         """
         fields = mapping(given, where)
+        if "kind" not in fields and fields.keys() >= {"encoder", "decoder"}:
+            raise SpecError(f"{where}: missing kind; with these keys it is {EncoderDecoder.kind}")
         kind = fields.pop("kind", Encoder.kind)
         kinds = {name: each for name, each in KINDS.items() if issubclass(each, cls)}
         if not isinstance(kind, str) or kind not in kinds:

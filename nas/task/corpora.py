@@ -126,8 +126,9 @@ def fetch(corpus: Corpus, folder: Path, opener: Opener = _web) -> tuple[str, ...
         names = [file.name for split in wanted for file in _files(folder, split).values()]
         urls = dict.fromkeys(url for split in wanted for url in _urls(corpus, split))
         raise DataError(
-            f"{corpus.name} could not be downloaded ({why}); wanted in {folder}: "
-            f"{', '.join(names)}, one sentence a line; they are made of {', '.join(urls)}"
+            f"{corpus.name} could not be downloaded ({why}); wanted in {folder} (or where "
+            f"NAS_DATA_DIR says): {', '.join(names)}, one sentence a line; they are made "
+            f"of {', '.join(urls)}"
         ) from why
     finally:
         # Only an empty folder can be removed: a download that failed leaves none.

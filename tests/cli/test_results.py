@@ -13,6 +13,7 @@ from nas.cli.tables import drawn
 from nas.report.result import load_result
 from nas.report.table import Table
 from nas.report.words import brief
+from nas.run.lease import holder
 from nas.search.spec import load_spec
 from nas.search.trial import Measurement, Trial
 from nas.store.sql import SqlStore
@@ -72,6 +73,27 @@ def test_list_is_the_record_the_newest_first(tmp_path: Path, finished: Finished)
     assert shown.index(finished.id) < shown.index(older.id)
     for words in ("15 of 15", "0 of 15", "succeeded", older.created[:10]):
         assert words in shown
+
+
+def test_a_search_that_nobody_runs_is_listed_as_interrupted(tmp_path: Path) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path / 'record.db'}")
+    id = store.create_search(load_spec(SMALL).to_json()).id
+
+    def listed() -> object:
+        return nas("list", "--json", "--home", tmp_path).json[0]["state"]
+
+    lease = store.acquire(id, holder(), 60)
+    store.set_state(lease, "running", phase="search")
+    assert listed() == "running"
+    store.release(lease)
+    assert listed() == "interrupted"
+    # As one leaves it that was killed: the lease has not run out, its holder is dead.
+    store.acquire(id, holder().rpartition(":")[0] + ":0", 60)
+    assert listed() == "interrupted"
+    # Of another machine nobody here can say more than its lease does.
+    store.release(store.acquire(id, holder().rpartition(":")[0] + ":0", 60))
+    store.acquire(id, "elsewhere:1:1", 60)
+    assert listed() == "running"
 
 
 def test_an_empty_list_is_a_sentence(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def front(home: Path, search: str) -> Any:
 
 
 def test_json_is_one_document_and_progress_goes_elsewhere(finished: Finished) -> None:
-    assert set(finished.json) == {"id", "state", "front", "words", "files"}
+    assert set(finished.json) == {"id", "state", "front", "words", "confirmation", "files"}
     assert finished.json["state"] == "succeeded"
     assert finished.json["front"]
     for path in finished.json["files"].values():
@@ -167,6 +167,8 @@ def test_confirm_then_pareto(tmp_path: Path, finished: Finished) -> None:
     assert "judged by test_cross_entropy" in " ".join(said.out.split())
     assert "Front member #" in said.out
     assert nas("pareto", search, "--home", home).out.startswith("Front")
+    (member,) = nas("pareto", search, "--home", home, "--json").json["confirmation"]["members"]
+    assert member["values"]["test_accuracy"]["n"] == 2
 
 
 # -- progress --------------------------------------------------------------------------------------

@@ -120,9 +120,13 @@ def test_results_of_members_and_rivals_are_means_over_their_own_seeds() -> None:
     shown = alone(summary)
     assert shown.columns[-2:] == ("test_cross_entropy", "test_accuracy")
     assert [row[1] for row in shown.rows] == ["member, mixed", "all cosformer", "all linear"]
-    assert shown.rows[0][4] == f"1.0100 [{own.low:.4f}, {own.high:.4f}]"
-    assert shown.rows[1][4].startswith("1.0250 [")
-    assert [row[3] for row in shown.rows] == ["3", "2", "3"]
+    assert [row[2] for row in shown.rows] == [
+        judged.architecture_id,
+        *(each.architecture_id for each in judged.contrasts),
+    ]
+    assert [row[4] for row in shown.rows] == ["3", "2", "3"]
+    assert shown.rows[0][5] == f"1.0100 [{own.low:.4f}, {own.high:.4f}]"
+    assert shown.rows[1][5].startswith("1.0250 [")
 
 
 def test_intervals_are_student_s_for_every_count_of_seeds() -> None:

@@ -189,7 +189,7 @@ class TestRefusals:
             ({**ISSUE, "embeddings": "both"}, r"^architecture\.embeddings: .*separate, shared, t"),
             ({**ISSUE, "position": "learned"}, r"^architecture\.position: .*none, sinusoidal"),
             ({**ISSUE, "kind": "encoder"}, r"^architecture\.layers: a list of at least one layer"),
-            (without(ISSUE, "kind"), r"^architecture\.layers: a list of at least one layer"),
+            (without(ISSUE, "kind"), r"^architecture: missing kind; .* it is encoder_decoder$"),
             *(
                 ({**ISSUE, "kind": kind}, r"^architecture\.kind: .* allowed: encoder, encoder_dec")
                 for kind in NO_KINDS

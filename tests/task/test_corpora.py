@@ -201,7 +201,10 @@ def test_without_a_network_it_says_what_it_wants_where(
         fetch(corpus, folder, web)
     text = str(caught.value)
     assert f"{corpus.name} could not be downloaded (<urlopen error no route to host>)" in text
-    assert f"wanted in {folder}: {', '.join(NAMES)}, one sentence a line" in text
+    assert (
+        f"wanted in {folder} (or where NAS_DATA_DIR says): {', '.join(NAMES)}, one sentence a line"
+        in text
+    )
     assert url in text
     assert not folder.exists()
 
