@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 # Every byte is a piece, so that any text can be written.
 LEAST_VOCABULARY = len(SPECIALS) + 256
+# Merging takes the square of a run's length: of a line that goes on, pieces are learnt no further.
+LEARNT_CHARACTERS = 4096
 # Another layout of what is learnt is another entry of the cache.
 FORMAT = 1
 
@@ -108,6 +110,8 @@ def learnt(content: str, chunks: Iterable[Chunk], vocabulary: int) -> Subwords:
 def learn(lines: Iterable[str], vocabulary: int) -> Subwords:
     """Byte-pair merges of the lines until there are `vocabulary` ids; the same each time.
 
+    Of each line the first 4,096 characters count.
+
     Raises:
         SpecError: if the lines have fewer pieces than that.
     """
@@ -122,7 +126,7 @@ def learn(lines: Iterable[str], vocabulary: int) -> Subwords:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((f" {line}" for line in lines), trainer)
+    tokenizer.train_from_iterator((f" {line[:LEARNT_CHARACTERS]}" for line in lines), trainer)
     content: dict[str, Any] = json.loads(tokenizer.to_str())
     # As added tokens they would be found in the text: a sentence may speak of </s>.
     content["added_tokens"] = []

@@ -73,6 +73,13 @@ def test_damaged_pieces_are_named(left: int) -> None:
     shutil.rmtree(file.parent)
 
 
+def test_a_line_without_end_holds_nobody_up() -> None:
+    # Three million times one letter took minutes.
+    endless = learn([*LINES, "x" * 3_000_000], 310)
+    assert endless.text == learn([*LINES, "x" * 4096], 310).text
+    assert endless.decode(endless.encode(["x" * 5000])[0]) == "x" * 5000
+
+
 def test_pieces_are_learnt_from_the_lines() -> None:
     (ids,) = SMALL.encode(["Straße nicht"])
     assert len(ids) == 2
