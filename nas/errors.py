@@ -71,6 +71,10 @@ class DataError(EtnasError, FileNotFoundError):
     """Data are missing, truncated or not what their checksum says; folder and files are named."""
 
 
+class DataChanged(DataError):
+    """Data are others than those that a search began with: a fault of none of its networks."""
+
+
 class CheckpointError(EtnasError, OSError):
     """A checkpoint could not be written or read; the previous one is untouched."""
 

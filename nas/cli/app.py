@@ -57,11 +57,11 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """The command: 0 done, 2 wrong input, 3 nothing feasible, 130 interrupted, 1 otherwise."""
+    _open_streams()
     for entry in importlib.metadata.entry_points(group="etnas.commands"):
         entry.load()(app)
     # A batch system's SIGTERM ends a search as cleanly as a person's Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
-    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         # A sign that the terminal's encoding lacks must not end a command.
         if isinstance(stream, io.TextIOWrapper):
@@ -75,7 +75,10 @@ def _open_streams() -> None:
     """A standard stream that is closed, as by `>&-`, is empty, or swallows what is written."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+            # Processes that are started here have it too.
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _flush() -> None:

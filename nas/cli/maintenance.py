@@ -193,7 +193,7 @@ def _data() -> str:
     root = data_root().resolve()
     within = root.iterdir() if root.is_dir() else ()
     found = (path for path in within if not path.name.startswith("."))
-    held = sorted(path.name for path in found if path.is_file() or any(path.iterdir()))
+    held = sorted(path.name for path in found if not path.is_dir() or any(path.iterdir()))
     none = "nothing (nas data prepare cifar10; digits and numbers_en_de need none)"
     return f"{root}: {', '.join(held) or none}"
 

@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.report.table import Table
-from nas.run.lease import is_held
+from nas.run.lease import shown_state
 from nas.run.workspace import workspace
 from nas.store.parameters import part_name
 from nas.store.sql import SqlStore
-from nas.store.store import SearchRecord
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A search in one line, by what its record says alone: no part that it names is loaded."""
+    """A search in one line, by its record and who holds it: no part that it names is loaded."""
 
     id: str
     name: str
     state: str
-    """As the record has it; `interrupted` for one that runs by its record and by nobody's hand."""
+    """As `shown_state` says."""
     phase: str
     task: str
     space: str
@@ -43,7 +42,7 @@ def list_searches(home: str | Path | None = None) -> list[Listed]:
         Listed(
             id=record.id,
             name=record.name,
-            state="interrupted" if _left(record) else record.state,
+            state=shown_state(record),
             phase=record.phase,
             task=part_name(record.spec, "task"),
             space=part_name(record.spec, "space"),
@@ -53,10 +52,6 @@ def list_searches(home: str | Path | None = None) -> list[Listed]:
         )
         for record in ([] if store.missing else store.searches())
     ]
-
-
-def _left(record: SearchRecord) -> bool:
-    return record.state == "running" and not is_held(record)
 
 
 def listing(searches: Sequence[Listed]) -> Table:

@@ -19,6 +19,7 @@ from nas.report.frame import trials_frame
 from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.words import words
+from nas.run.lease import shown_state
 from nas.run.preflight import preflight
 from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
@@ -181,7 +182,7 @@ def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
     files = {name: artifact.uri for name, artifact in store.artifacts(record.id).items()}
     trials = tuple(store.trials(record.id))
     spec, facts = load_spec(record.spec), provenance(record)
-    return SearchResult(record.id, record.state, spec, trials, files, place, facts)
+    return SearchResult(record.id, shown_state(record), spec, trials, files, place, facts)
 
 
 def earlier_search(warm_start: str, home: str | Path | None = None) -> str:

@@ -50,7 +50,7 @@ def _digits(value: float) -> str:
 def interval(estimate: Estimate, sign: Literal["+", "-"] = "+") -> str:
     """A mean with its interval: `+0.0310 [+0.0100, +0.0520]`; says so where there is none.
 
-    `sign` as in a format: a plus stands before differences only. From 10 up two digits are enough.
+    `sign` as in a format: a plus stands before differences only. From 10 up two decimals.
     """
     form = f"{sign}.2f" if abs(estimate.mean) >= 10 else f"{sign}.4f"
     if estimate.low is None or estimate.high is None:

@@ -41,7 +41,7 @@ def confirm(
     the same recipe with the same seeds.
 
     Raises `SearchStateError` for an unfinished search and one whose supernet is gone, and
-    `DataError` where the data are not those that the supernet learnt from.
+    `DataChanged` where the data are not those that the supernet learnt from.
     """
     record = SqlStore(place.record_url).get(search)
     if record.state != "succeeded":
@@ -73,7 +73,10 @@ def _note_weights(running: Running, trials: Sequence[Trial]) -> None:
 
 
 def _check_supernet(running: Running) -> None:
-    """Raises where the supernet is gone or unfinished, and the data are others or broken."""
+    """Raises where the supernet is gone or unfinished, and the data are others or broken.
+
+    The record learns which test examples all networks are to be tested on.
+    """
     setup = running.setup
     file = supernet_file(setup.supernet_on(setup.data_digest))
     if not file.exists():
@@ -87,8 +90,8 @@ def _check_supernet(running: Running) -> None:
             "one back (MLflow has a copy, supernet.safetensors), or run the request as a new search"
         )
     # A training that is finished only looks at the data, where they are: on a worker.
-    for _ in running.executor.train(replace(setup, testing=True)):
-        pass
+    for progress in running.executor.train(replace(setup, testing=True)):
+        running.note_facts(progress.facts)
 
 
 def _charge_only(running: Running, phase: str) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from nas import catalog
 from nas.cost.cost import Candidate, Figure, exact_costs, measured
 from nas.cost.machine import machine
 from nas.errors import (
-    DataError,
+    DataChanged,
     EtnasError,
     MachineUnavailable,
     SpecError,
@@ -51,9 +52,9 @@ class Setup:
     training_seconds: float | None = None
     """Wall time that supernet training may take at most; None leaves it to the recipe."""
     data_digest: str = ""
-    """Of the data that the search's supernet has learnt from, once it has."""
+    """Of the data that the search's supernet learns from, once they were read."""
     test_digest: str = ""
-    """Of the test examples that its networks were tested on, once one was."""
+    """Of the test examples that its networks are tested on, once they were read."""
     testing: bool = False
     """Whether networks are trained alone next: the test examples are looked through before."""
 
@@ -69,7 +70,8 @@ class Setup:
     def data(self, spec: SearchSpec) -> Data:
         """The data, to be read by one process once.
 
-        Raises `DataError` where they are missing, broken, or not those that the search began with.
+        Raises `DataError` where they are missing or broken, and `DataChanged` where they are not
+        those that the search began with.
         """
         task: Task = catalog.TASKS.load(spec.task.name, "task")
         found = task.load(spec.task.configured(catalog.TASKS, "task"), self.data_root)
@@ -77,7 +79,7 @@ class Setup:
         return found
 
     def test(self, spec: SearchSpec, data: Data) -> Examples:
-        """The test examples; raises `DataError` as `data` does."""
+        """The test examples; raises as `data` does."""
         found = data.test()
         _check_unchanged(spec, "test examples", found.digest, self.test_digest)
         return found
@@ -89,7 +91,7 @@ class Setup:
 
 def _check_unchanged(spec: SearchSpec, what: str, found: str, known: str) -> None:
     if known not in ("", found):
-        raise DataError(
+        raise DataChanged(
             f"task {spec.task.name}: its {what} have changed since the search began (digest "
             f"{found}, {known} then); put them back, or run the request as a new search"
         )
@@ -112,8 +114,9 @@ def train(setup: Setup) -> Generator[Progress]:
     # Found before hours of training: the examples that candidates are scored on must be there.
     data.validation(spec.evaluation.examples)
     _check_batches(spec, data)
+    facts = {"data_digest": data.digest}
     if setup.testing:
-        setup.test(spec, data)
+        facts["test_digest"] = setup.test(spec, data).digest
     device = device_of(spec)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MachineUnavailable(
@@ -122,7 +125,10 @@ def train(setup: Setup) -> Generator[Progress]:
     try:
         _try_measured_costs(spec)
         folder = setup.supernet_on(data.digest)
-        yield from train_supernet(spec, data, folder, device, limit=setup.training_seconds)
+        training = train_supernet(spec, data, folder, device, limit=setup.training_seconds)
+        with closing(training):
+            for progress in training:
+                yield replace(progress, facts=facts)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, EtnasError) or not _is_memory(error):
             raise
@@ -168,10 +174,15 @@ class Evaluator:
         self.exact = exact_costs(self.spec.task_shape, self.spec.latency)
 
     def __call__(self, proposal: Proposal) -> Measurement:
-        """The measurement of one proposal; what goes wrong becomes its state and reason."""
+        """The measurement of one proposal; what goes wrong becomes its state and reason.
+
+        Raises `DataChanged`: another network would meet the same.
+        """
         start = time.perf_counter()
         try:
             measurement = self._measure(proposal)
+        except DataChanged:
+            raise
         except (TrainingDiverged, FloatingPointError) as error:
             measurement = Measurement({}, "infeasible", str(error))
         except Exception as error:  # noqa: BLE001 - a worker outlives any one architecture
@@ -264,8 +275,7 @@ class Evaluator:
         judged, signatures = self._judged(network, chosen) if self.task.generated else ({}, {})
         tested |= judged
         found |= {f"test_{name}": value for name, value in tested.items()}
-        told = {f"test_{name}": text for name, text in signatures.items()}
-        return found, {"test_digest": chosen.digest, **told}
+        return found, {f"test_{name}": text for name, text in signatures.items()}
 
     def _judged(
         self, network: StandaloneNetwork, chosen: Any

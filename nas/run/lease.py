@@ -35,12 +35,17 @@ def holder_alive(name: str) -> bool:
     return _started(int(rest)) == name.rpartition(":")[2]
 
 
-def is_held(record: SearchRecord) -> bool:
-    """Whether somebody runs the search: a lease that has not run out, of one who may live."""
+def shown_state(record: SearchRecord) -> str:
+    """The record's state; `interrupted` for one that runs by its record and by nobody's hand.
+
+    That is where no lease is left, it has run out, or its holder is dead.
+    """
+    if record.state != "running":
+        return record.state
     if record.holder is None or record.expires is None:
-        return False
+        return "interrupted"
     ended = datetime.fromisoformat(record.expires) <= datetime.now(UTC)
-    return not ended and holder_alive(record.holder)
+    return "interrupted" if ended or not holder_alive(record.holder) else record.state
 
 
 def _started(process: int) -> str:

@@ -19,7 +19,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from nas.errors import EtnasError, MachineUnavailable
+from nas.errors import DataChanged, EtnasError, MachineUnavailable
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.executor import OnTrial
 from nas.run.queue import TrialQueue
@@ -50,6 +50,8 @@ class _Evaluate(tune.Trainable):
                 _EVALUATORS.clear()
                 _EVALUATORS[self.setting] = Evaluator(self.setting)
             measurement = _EVALUATORS[self.setting](self.config["proposal"])
+        except DataChanged as error:
+            return {"measurement": None, "changed": error, "done": True}
         except Exception as error:  # noqa: BLE001 - no data or no device here: the reason is wanted
             measurement = Measurement.failed(f"{type(error).__name__}: {error}")
         return {"measurement": measurement, "done": True}
@@ -85,6 +87,9 @@ class _QueueSearcher(Searcher):
     ) -> None:
         proposal = self.running.pop(trial_id, None)
         if proposal is None:
+            return
+        if changed := (result or {}).get("changed"):
+            self.error = changed
             return
         measurement = (result or {}).get("measurement")
         if error or measurement is None:

@@ -78,12 +78,11 @@ class Running:
     def setup(self) -> Setup:
         """What workers need to know."""
         facts, place = self.store.get(self.id).facts, self.place
-        tested_on = json.loads(facts.get("test_digest_provenance", "[]"))
         folders = place.supernet(self.spec), place.standalone(self.id), place.data_root
         return replace(
             Setup.of(self.spec, *folders),
             data_digest=facts.get("data_digest", ""),
-            test_digest=tested_on[0] if tested_on else "",
+            test_digest=facts.get("test_digest", ""),
         )
 
     def enter(self, phase: str) -> None:

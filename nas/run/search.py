@@ -84,8 +84,12 @@ def _train_supernet(running: Running) -> None:
     spec, left = running.spec, running.left(TRAINING_SHARE)
     setup = replace(running.setup, training_seconds=None if left is None else max(1.0, left))
     file: Path | None = None
+    facts: Mapping[str, str] = {}
     for progress in running.executor.train(setup):
         file = progress.saved
+        if progress.facts != facts:
+            facts = progress.facts
+            running.note_facts(facts)
         text = progress.waiting or progress.stopped or f"loss {progress.loss:.3f}"
         running.listener(Update("supernet", progress.step, progress.steps, text))
         # Training writes nothing to the record, so the loss of the lease is asked for.
@@ -96,7 +100,6 @@ def _train_supernet(running: Running) -> None:
     state = read_state(file, {})
     running.note_facts(
         {
-            "data_digest": state.identity["data digest"],
             "supernet_steps": f"{state.step} of {spec.supernet.steps} {state.stopped}".strip(),
             "supernet_precision": state.precision,
             **_left_out(state),

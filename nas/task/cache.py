@@ -34,7 +34,9 @@ def built(kind: str, digest: str, build: Callable[[Path], None]) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
+        with alone(folder) as locked:
+            for leftover in folder.parent.glob(f".{folder.name}.*") if locked else ():
+                shutil.rmtree(leftover, ignore_errors=True)
             if not folder.is_dir():
                 _build(folder, build)
     except DataError:
@@ -47,8 +49,6 @@ def built(kind: str, digest: str, build: Callable[[Path], None]) -> Path:
 
 
 def _build(folder: Path, build: Callable[[Path], None]) -> None:
-    for leftover in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     temporary.mkdir()
     try:
@@ -68,17 +68,19 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[bool]:
     """Waits for the only right to build a folder; it ends with the process, however that dies.
 
-    It is a lock on `folder`.lock; raises `OSError` where that cannot be made.
+    It is a lock on `folder`.lock; raises `OSError` where that cannot be made, and gives false where
+    locks do nothing: two processes then double the work.
     """
     handle = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        # Without locks two processes double the work, but the folder is still whole.
+        locked = False
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+            locked = True
+        yield locked
     finally:
         os.close(handle)
 

@@ -95,7 +95,7 @@ def _web(url: str) -> AbstractContextManager[Any]:
 def fetch(corpus: Corpus, folder: Path, opener: Opener = _web) -> tuple[str, ...]:
     """Downloads the splits of which a file is missing into `folder`, and names them.
 
-    Files that are there stay as they are; each new one appears whole.
+    Files that are there stay as they are; each new one appears whole, split by split.
 
     Raises:
         DataError: naming the files that are wanted and where they come from, and a file that is
@@ -106,14 +106,20 @@ def fetch(corpus: Corpus, folder: Path, opener: Opener = _web) -> tuple[str, ...
     made_here = not folder.exists()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with alone(folder.with_name(f".{folder.name}")):
+        with alone(folder.with_name(f".{folder.name}")) as locked:
             folder.mkdir(exist_ok=True)
-            for leftover in folder.glob(".download-*"):
+            for leftover in folder.glob(".download-*") if locked else ():
                 shutil.rmtree(leftover, ignore_errors=True)
             # Another process may have been first.
             wanted = _wanted(folder)
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as name:
-                _download(corpus, wanted, folder, Path(name), opener)
+            try:
+                with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as name:
+                    _download(corpus, wanted, folder, Path(name), opener)
+            finally:
+                # Only an empty folder can be removed: a download that failed leaves none.
+                if made_here:
+                    with suppress(OSError):
+                        folder.rmdir()
     except (
         OSError,
         EOFError,
@@ -123,18 +129,14 @@ def fetch(corpus: Corpus, folder: Path, opener: Opener = _web) -> tuple[str, ...
         tarfile.TarError,
         http.client.HTTPException,
     ) as why:
-        names = [file.name for split in wanted for file in _files(folder, split).values()]
-        urls = dict.fromkeys(url for split in wanted for url in _urls(corpus, split))
+        missing = _wanted(folder)
+        names = [file.name for split in missing for file in _files(folder, split).values()]
+        urls = dict.fromkeys(url for split in missing for url in _urls(corpus, split))
         raise DataError(
             f"{corpus.name} could not be downloaded ({why}); wanted in {folder} (or where "
             f"NAS_DATA_DIR says): {', '.join(names)}, one sentence a line; they are made "
             f"of {', '.join(urls)}"
         ) from why
-    finally:
-        # Only an empty folder can be removed: a download that failed leaves none.
-        if made_here:
-            with suppress(OSError):
-                folder.rmdir()
     return tuple(wanted)
 
 
@@ -146,20 +148,18 @@ def _wanted(folder: Path) -> list[str]:
 def _download(
     corpus: Corpus, wanted: Sequence[str], folder: Path, scratch: Path, opener: Opener
 ) -> None:
-    new: dict[Path, Path] = {}
     for split in wanted:
         _make(corpus, split, scratch, opener)
-        made = _files(scratch, split)
-        for language, file in _files(folder, split).items():
+        made, files = _files(scratch, split), _files(folder, split)
+        for language, file in files.items():
             # Of a download that was killed between two files, one is there.
             if file.exists() and not filecmp.cmp(file, made[language], shallow=False):
                 raise DataError(
                     f"{file} is there without its other language and is not what is downloaded; "
                     "complete the pair, or move it away"
                 )
-            new[made[language]] = file
-    for source, file in new.items():
-        source.replace(file)
+        for language, file in files.items():
+            made[language].replace(file)
 
 
 def _files(folder: Path, split: str) -> dict[str, Path]:

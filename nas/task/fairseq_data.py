@@ -283,7 +283,8 @@ def _fairseq() -> Any:
     except ModuleNotFoundError as error:
         raise DataError(
             "task fairseq_data reads its folder by fairseq, and a package is missing here "
-            f"({error.name}): pip install 'etnas[engine,fairseq]' in an environment of its own"
+            f"({error.name}): pip install -e '.[engine,fairseq]' in an environment of its own, "
+            "with a C++ compiler and Python's headers"
         ) from error
     finally:
         # Two of its modules set up the logging of the whole process when they are imported.

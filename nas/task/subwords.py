@@ -22,7 +22,7 @@ LEAST_VOCABULARY = len(SPECIALS) + 256
 # Merging takes the square of a run's length: of a line that goes on, pieces are learnt no further.
 LEARNT_CHARACTERS = 4096
 # Another layout of what is learnt is another entry of the cache.
-FORMAT = 1
+FORMAT = 2
 
 
 class Subwords:

@@ -76,7 +76,7 @@ class PublicCorpus(CorpusTask):
         return ParallelCorpus.of(root / self.name, "en", "de", options.vocabulary)
 
     def prepare(self, options: Any, root: Path, /) -> str:
-        """Downloads the splits that are missing; nothing is half-written if that fails."""
+        """Downloads the splits that are missing, each whole; then cuts and counts all."""
         fetched = corpora.fetch(self.source, root / self.name)
         told = f"{self.name}: downloaded {', '.join(fetched)}; " if fetched else ""
         corpus, known = self.corpus(options, root), self.source.pairs

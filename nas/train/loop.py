@@ -43,7 +43,7 @@ class Progress:
     that distils counts with its divergence from the largest), `seconds` the time spent training,
     earlier attempts included. `saved` is the checkpoint of this step where it is on disk, so that
     the run can be left here; `stopped` says why it ended early, `waiting` for what nothing is done
-    now.
+    now. `facts` are what whoever trains found out on the way, by name.
     """
 
     step: int
@@ -53,6 +53,7 @@ class Progress:
     saved: Path | None = None
     stopped: str = ""
     waiting: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Watch(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nas import catalog
-from nas.errors import TrainingDiverged
+from nas.errors import DataChanged, TrainingDiverged
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.executor import Executor
 from nas.run.queue import Propose, TrialQueue, fixed
@@ -106,6 +106,15 @@ class ExecutorConformance:
         executor.evaluate(replace(setup, supernet=tmp_path), queue, lambda _: None)
         assert queue.finished
         assert "no checkpoint here" in queue.broken
+        assert committed == []
+
+    def test_data_that_have_changed_are_no_fault_of_a_trial(
+        self, executor: Executor, setup: Setup
+    ) -> None:
+        committed: list[Trial] = []
+        queue = TrialQueue(fixed(proposals(self.spec(), 3)), committed.append)
+        with pytest.raises(DataChanged, match="its data have changed since the search began"):
+            executor.evaluate(replace(setup, data_digest="others"), queue, lambda _: None)
         assert committed == []
 
     def test_a_record_that_cannot_be_written_is_raised_here(

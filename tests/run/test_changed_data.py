@@ -10,7 +10,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from nas.errors import DataError
+from nas.errors import DataChanged, DataError
 from nas.run import confirm, search
 from nas.run.evaluate import Setup
 from nas.run.executor import LocalExecutor
@@ -87,7 +87,7 @@ def test_a_search_is_not_resumed_on_other_images(
     before = facts(store.trials(record.id))
     assert len(before) == 7
     change(folder)
-    with pytest.raises(DataError, match=CHANGED):
+    with pytest.raises(DataChanged, match=CHANGED):
         search.run(record.id, place, reporter=short_report)
     assert facts(store.trials(record.id)) == before
     assert store.get(record.id).state == "failed"
@@ -97,6 +97,23 @@ def test_a_search_is_not_resumed_on_other_images(
     assert len(list(place.supernet(spec).glob("*/supernet.safetensors"))) == 2
 
 
+def test_a_training_is_not_resumed_on_other_images(
+    folder: Path, spec: SearchSpec, place: Workspace
+) -> None:
+    def interrupt(update: Update) -> None:
+        if update.phase == "supernet" and update.done:
+            raise KeyboardInterrupt
+
+    record = submit(spec, place)
+    with pytest.raises(KeyboardInterrupt):
+        search.run(record.id, place, reporter=short_report, listener=interrupt)
+    add(folder)
+    with pytest.raises(DataChanged, match=CHANGED):
+        search.run(record.id, place, reporter=short_report)
+    (folder / "cat" / "new.png").unlink()
+    assert search.run(record.id, place, reporter=short_report).state == "succeeded"
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_finished_search_confirms_nothing_on_other_images(
     change: Callable[[Path], None], folder: Path, spec: SearchSpec, place: Workspace
@@ -104,11 +121,11 @@ def test_a_finished_search_confirms_nothing_on_other_images(
     record, store = finish(spec, place), SqlStore(place.record_url)
     before = facts(store.trials(record.id))
     change(folder)
-    with pytest.raises(DataError, match=CHANGED):
+    with pytest.raises(DataChanged, match=CHANGED):
         confirm.confirm(record.id, place, reporter=short_report)
     assert facts(store.trials(record.id)) == before
     assert finish(spec, place).state == "succeeded"
-    with pytest.raises(DataError, match=CHANGED):
+    with pytest.raises(DataChanged, match=CHANGED):
         confirm.confirm(record.id, place, reporter=short_report)
     assert confirm.confirm(store.searches()[0].id, place, reporter=short_report).phase == "report"
 
@@ -150,7 +167,7 @@ def test_a_confirmation_whose_rivals_are_known_trains_nothing_on_other_images(
     before = facts(store.trials(record.id))
     assert {trial[0] for trial in before} >= {"matched"}
     replace(folder)
-    with pytest.raises(DataError, match=CHANGED):
+    with pytest.raises(DataChanged, match=CHANGED):
         confirm.confirm(record.id, place, reporter=short_report)
     assert facts(store.trials(record.id)) == before
     assert len(list(place.standalone(record.id).glob("*.safetensors"))) == trained

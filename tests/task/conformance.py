@@ -112,6 +112,9 @@ class TaskConformance:
             assert torch.equal(one.images, other.images)
             assert torch.equal(one.labels, other.labels)
         assert torch.equal(again.test().images, data.test().images)
+        assert again.test().digest == data.test().digest
+        sets = (data.train, data.valid, data.test(), data.validation(1))
+        assert len({each.digest for each in sets}) == len(sets)
 
     def test_another_seed_moves_validation_and_leaves_the_test_images(
         self, task: Task, options: BaseModel, root: Path, data: ImageData

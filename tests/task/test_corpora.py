@@ -1,4 +1,4 @@
-"""Are the public corpora put together as they are known, and is nothing left of a failed try?"""
+"""Are the public corpora put together as they are known, and is what a failed try leaves whole?"""
 
 import gzip
 import io
@@ -175,14 +175,17 @@ FAULTS: list[tuple[str, Callable[[bytes], bytes], str]] = [
 
 
 @pytest.mark.parametrize(("name", "spoil", "said"), FAULTS)
-def test_a_broken_archive_leaves_nothing_behind(
+def test_a_broken_archive_leaves_whole_splits_alone(
     tmp_path: Path, name: str, spoil: Callable[[bytes], bytes], said: str
 ) -> None:
     web = Web(MADE_OF_WMT14)
     web.content[name] = spoil(web.content[name])
     with pytest.raises(DataError, match=said):
         fetch(SMALL_WMT14, tmp_path, web)
-    assert list(tmp_path.iterdir()) == []
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == (set(NAMES[:4]) if name == "test-full.tgz" else set())
+    assert fetch(SMALL_WMT14, tmp_path, Web(MADE_OF_WMT14))[-1] == "test"
+    assert (tmp_path / "test.de").read_text() == "Standard & Poor's\n"
 
 
 @pytest.mark.parametrize(
@@ -201,11 +204,17 @@ def test_without_a_network_it_says_what_it_wants_where(
         fetch(corpus, folder, web)
     text = str(caught.value)
     assert f"{corpus.name} could not be downloaded (<urlopen error no route to host>)" in text
-    assert (
-        f"wanted in {folder} (or where NAS_DATA_DIR says): {', '.join(NAMES)}, one sentence a line"
-        in text
-    )
+    missing = [name for name in NAMES if not (folder / name).exists()]
+    assert missing[-2:] == ["test.en", "test.de"]
+    assert "train.en" not in missing
+    assert f"wanted in {folder} (or where NAS_DATA_DIR says): {', '.join(missing)}, one" in text
     assert url in text
+
+
+def test_a_download_of_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "multi30k_en_de"
+    with pytest.raises(DataError, match=f"wanted in {folder} .*: {', '.join(NAMES)}, one"):
+        fetch(SMALL_MULTI30K, folder, Web({}))
     assert not folder.exists()
 
 
@@ -216,7 +225,7 @@ def test_another_number_of_pairs_than_is_known_is_refused(tmp_path: Path) -> Non
     content = dict(MADE_OF_MULTI30K, **{"val.de.gz": gzip.compress(lines("one", "two"))})
     with pytest.raises(DataError, match=r"has 1 lines and .* has 2"):
         fetch(SMALL_MULTI30K, tmp_path, Web(content))
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"train.en", "train.de"}
 
 
 def test_a_folder_that_cannot_be_written_is_a_data_error(tmp_path: Path) -> None:

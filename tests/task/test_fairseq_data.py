@@ -355,7 +355,7 @@ def test_what_is_missing_is_named(bare: Path) -> None:
 
 def test_without_fairseq_the_extra_is_named(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fairseq", None)
-    with pytest.raises(DataError, match=r"\(fairseq.*\): pip install 'etnas\[engine,fairseq\]'"):
+    with pytest.raises(DataError, match=r"\(fairseq.*\): pip install -e '\.\[engine,fairseq\]'"):
         FAIRSEQ_DATA.load(options_for(bare), Path("nowhere"))
 
 

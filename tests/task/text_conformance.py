@@ -242,6 +242,10 @@ class TextTaskConformance:
         assert sent.digest == data.digest
         assert_same(sent.training_batch(2, RECIPE, 1), data.training_batch(2, RECIPE, 1))
         assert sent.references(sent.test()) == data.references(data.test())
+        assert sent.test().digest == data.test().digest
+        sets = (data.train, data.valid, data.validation(), data.validation(1), data.test())
+        # All that are held out, in their order, are the validation pairs.
+        assert len({each.digest for each in sets}) == len(sets) - 1
 
 
 def assert_same(one: Batch, other: Batch) -> None:
