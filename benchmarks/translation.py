@@ -12,7 +12,7 @@ import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -26,13 +26,14 @@ from benchmarks.measuring.report import machine, parser, print_table, write
 from benchmarks.measuring.text import random_pairs
 from benchmarks.supernet_step import update
 from nas import catalog
+from nas.model.beam_search import write_on
 from nas.model.decoding import Decoding, IncrementalState
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.operators.declaration import Choice
 from nas.space.architecture import EncoderDecoder
 from nas.space.loader import load_space
-from nas.space.sentence_pairs import BOS, SentencePairs
+from nas.space.sentence_pairs import SentencePairs
 from nas.space.task_shape import TextShape
 from nas.task.length_buckets import LengthBuckets
 from nas.task.parallel_text import ParallelFiles
@@ -128,22 +129,23 @@ class Recomputing(Decoding):
 
 
 def decoding(architecture: EncoderDecoder, count: int) -> Paired:
-    """Recomputed against incremental: `TARGET` tokens of a beam, nothing ends before."""
+    """Recomputed against incremental: `TARGET` tokens by beam search, nothing ends before."""
     network = StandaloneNetwork(architecture, SHAPE).eval()
     pairs = random_pairs(SHAPE, SENTENCES, SOURCE, TARGET)
-    rows = torch.arange(SENTENCES * BEAM)
-    first = rows // BEAM
+    source, lengths = pairs.source, pairs.source_lengths
 
-    def write_all(decoder: Decoding) -> None:
-        memory = decoder.start(pairs.source, pairs.source_lengths)
-        tokens = torch.full((SENTENCES,), BOS)
-        for position in range(TARGET):
-            scores, memory = decoder.step(memory, tokens, position)
-            tokens = scores.argmax(dim=1) if position else scores.argmax(dim=1)[first]
-            memory = decoder.reorder(memory, rows if position else first, None)
+    def written(decoder: Decoding) -> Callable[[int], None]:
+        return lambda _: write_on(
+            decoder,
+            decoder.start(source, lengths),
+            SENTENCES,
+            beam=BEAM,
+            tokens=TARGET,
+            like=source,
+        )
 
     decoders = Recomputing(network, architecture, SHAPE), Decoding(network, architecture, SHAPE)
-    recomputed, incremental = (lambda _, one=one: write_all(one) for one in decoders)
+    recomputed, incremental = map(written, decoders)
     with torch.inference_mode():
         return compare(recomputed, incremental, count, warm_up=1)
 
