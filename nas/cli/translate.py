@@ -39,7 +39,8 @@ def translate(
     import torch
 
     from nas.run.translating import load_translator
-    from nas.search.spec import Evaluation, parse_workload
+    from nas.search.spec import parse_workload
+    from nas.search.stages import Evaluation
 
     parse_workload({"device": device}, "nas translate")
     if threads is not None:

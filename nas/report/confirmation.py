@@ -21,7 +21,7 @@ from nas.search.objective import Metric, Objective
 from nas.search.pareto import scored
 from nas.search.rank_correlation import kendall_tau
 from nas.search.spec import SearchSpec
-from nas.search.trial import Standing, Trial
+from nas.search.trial import SLICES, Standing, Trial
 
 FEWEST_FOR_TAU = 4
 
@@ -159,7 +159,7 @@ def _fidelity(
     supernet = {
         trial.architecture.id: loss(trial.metrics)
         for trial in scored(trials)
-        if trial.role != "confirmed" and primary.name in trial.metrics
+        if trial.role in SLICES and primary.name in trial.metrics
     }
     alone: dict[str, list[float]] = {}
     for trial in held:

@@ -13,7 +13,7 @@ from nas.search.controls import control_pools
 from nas.search.objective import Metric
 from nas.search.pareto import front_of, scored
 from nas.search.spec import SearchSpec
-from nas.search.trial import Standing, Trial
+from nas.search.trial import SLICES, Standing, Trial
 
 # An axis is logarithmic where the largest value is more than this many times the smallest.
 LOGARITHMIC_FROM = 10.0
@@ -46,7 +46,7 @@ def figure(spec: SearchSpec, summary: Summary, trials: Sequence[Trial]) -> Any:
     vertical, horizontal = summary.objectives[:2]
     known = looks(summary.attentions)
     made = graph_objects.Figure()
-    shown = [trial for trial in scored(trials) if trial.role != "confirmed"]
+    shown = [trial for trial in scored(trials) if trial.role in SLICES]
 
     def add(name: str, held: Sequence[Trial], marker: Mapping[str, Any], **more: Any) -> None:
         if held:

@@ -14,7 +14,7 @@ from nas.report.table import DOMINATED, DOMINATED_MEANS, Table, place_of, quanti
 from nas.report.words import words
 from nas.search.pareto import scored
 from nas.search.spec import SearchSpec
-from nas.search.trial import Trial
+from nas.search.trial import SLICES, Trial
 
 # The browser itself refuses whatever would be fetched: all that is needed is in the page.
 POLICY = (
@@ -125,7 +125,7 @@ def page(
 
 
 def _scatter(spec: SearchSpec, summary: Summary, trials: Sequence[Trial]) -> str:
-    if not scored(trial for trial in trials if trial.role != "confirmed"):
+    if not scored(trial for trial in trials if trial.role in SLICES):
         return '<p class="none">No trial was scored, so there is nothing to draw.</p>'
     made: str = figure(spec, summary, trials).to_html(
         full_html=False,

@@ -38,7 +38,7 @@ from nas.search.pareto import (
 )
 from nas.search.rank_correlation import kendall_tau
 from nas.search.spec import SearchSpec
-from nas.search.trial import ROLES, Trial
+from nas.search.trial import ROLES, SLICES, Trial
 
 # Below this many standard errors the spread of random networks is mostly noise (method, section 5).
 RESOLVED_FROM = 3.0
@@ -157,7 +157,7 @@ def _count(spec: SearchSpec, role: str, trials: Sequence[Trial]) -> Count:
     states = Counter(trial.measurement.state for trial in held)
     reasons = Counter(trial.measurement.reason for trial in held if not trial.succeeded)
     # Stand-alone trials need not carry every metric that a constraint of the search is about.
-    judged = scored(held) if role != "confirmed" else []
+    judged = scored(held) if role in SLICES else []
     return Count(
         role,
         states["succeeded"],

@@ -31,7 +31,7 @@ from nas.model.supernet import Supernet
 from nas.run.translating import translated
 from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
-from nas.search.trial import Measurement, Proposal, Standing
+from nas.search.trial import TRAINED_ALONE, Measurement, Proposal, Standing
 from nas.space.architecture import Architecture
 from nas.task.pieces import TranslationData
 from nas.task.task import Data, Examples, Scores, Task
@@ -199,7 +199,7 @@ class Evaluator:
             for constraint in self.spec.parsed_constraints
             if constraint.metric in metrics and constraint.violation(metrics) > 0
         ]
-        if broken and proposal.role != "confirmed":
+        if broken and proposal.role not in TRAINED_ALONE:
             reason = f"constraint not met: {'; '.join(broken)}"
             return replace(Measurement.of(metrics), state="infeasible", reason=reason)
         if proposal.role == "confirmed":

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.queue import TrialQueue
-from nas.search.spec import ExecutorSpec
+from nas.search.resources import ExecutorSpec
 from nas.search.trial import Trial
 from nas.train.loop import Progress
 

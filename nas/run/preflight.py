@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from nas import catalog
 from nas.errors import SpecError, missing_package
-from nas.search.spec import ExecutorSpec, SearchSpec
+from nas.search.resources import ExecutorSpec
+from nas.search.spec import SearchSpec
 from nas.task.task import Task, scored_on
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from nas.errors import DataChanged, EtnasError, MachineUnavailable
 from nas.run.evaluate import Evaluator, Setup, train
 from nas.run.executor import OnTrial
 from nas.run.queue import TrialQueue
-from nas.search.spec import ExecutorSpec
+from nas.search.resources import ExecutorSpec
 from nas.search.trial import Measurement, Proposal
 from nas.train.loop import Progress
 

@@ -11,7 +11,7 @@ import torch
 from nas.errors import CheckpointError, SpecError
 from nas.model.beam_search import translate_in_batches
 from nas.model.network import StandaloneNetwork
-from nas.search.spec import Evaluation
+from nas.search.stages import Evaluation
 from nas.space.task_shape import TextShape
 from nas.task.parallel_text import is_empty
 from nas.task.pieces import Pieces, TranslationData, read_pieces

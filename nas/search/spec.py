@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,18 +15,17 @@ from nas.registry import nearest
 from nas.search.changes import changed
 from nas.search.objective import Constraint, Metric, Objective
 from nas.search.recipe import SupernetRecipe, TrainingRecipe, check_unit
+from nas.search.resources import Budget, ExecutorSpec
 from nas.search.section import (
     ByName,
-    NonNegative,
-    OneOf,
     Part,
     Positive,
-    PositiveFloat,
     Section,
     StrategyPart,
     Whole,
     WithOptions,
 )
+from nas.search.stages import Confirmation, Controls, Evaluation
 from nas.search.workload import Workload, check_lengths
 from nas.space.blueprint import check as check_buildable
 from nas.space.digest import digest
@@ -36,106 +34,12 @@ from nas.space.reading import path_of, read_yaml
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
 
-Cores = Annotated[Positive, Field(le=1024)]
-
 
 def _in_order(given: Any) -> Any:
     # Pydantic would take a set, whose order is another one in every process.
     if not isinstance(given, list | tuple):
         raise SpecError(f"a list is required, {given!r} given")
     return given
-
-
-class Evaluation(Section):
-    """On what candidates are scored: the first `examples` that are held out, the same for all."""
-
-    examples: Annotated[Whole, Field(ge=2)] | None = None
-    """How many; null: all that are held out."""
-    batch_size: Annotated[Positive, Field(le=65_536)] = 250
-    """Images a forward pass; for tasks of images."""
-    batch_tokens: Annotated[Positive, Field(le=1_000_000)] = 8000
-    """Tokens a forward pass of the longer side, padding included; for tasks of sentences."""
-    beam: Annotated[Positive, Field(le=1024)] = 4
-    """Hypotheses of a sentence while networks trained alone translate the test sentences."""
-    length_penalty: Annotated[float, Field(ge=-10, le=10)] = 0.6
-    """A translation's score is its log-probability / tokens^length_penalty."""
-
-
-class Controls(Section):
-    """What the search is compared with, scored on the same supernet."""
-
-    random: Whole | None = None
-    """Random architectures; null: as many as the search has."""
-    homogeneous: Whole = 12
-    """Networks of each attention type, and rivals drawn for each member that is confirmed."""
-
-
-class Confirmation(Section):
-    """Stand-alone training of front members against homogeneous networks at matched FLOPs."""
-
-    members: Positive = 3
-    """Front members, spread over the front."""
-    seeds: Annotated[Whole, Field(ge=2, le=20)] = 3
-    """Trainings of each network; 2 resolve next to nothing (t = 12.7 at 95%, 4.3 with 3)."""
-    flops_tolerance: Annotated[PositiveFloat, Field(le=0.5)] = 0.03
-    """How far a rival's FLOPs may lie from the member's, as a share of them."""
-
-
-class Budget(Section):
-    """When the search ends: whichever bound is met first.
-
-    Hours count supernet training and search; the controls, which answer for the same number of
-    architectures, come on top. A device is a worker.
-    """
-
-    trials: Positive = 100
-    """Architectures of the search, scored or failed."""
-    wall_hours: PositiveFloat | None = None
-    """Hours by the clock; null: no bound."""
-    device_hours: PositiveFloat | None = None
-    """Hours of all workers together; null: no bound."""
-
-    def hours(self, devices: int) -> float | None:
-        """Hours of wall time that both bounds leave, None for no bound."""
-        bounds = (self.wall_hours, self.device_hours and self.device_hours / devices)
-        return min((bound for bound in bounds if bound is not None), default=None)
-
-
-class ExecutorSpec(Section):
-    """Where evaluations run, and how much of the machines they take."""
-
-    name: Annotated[str, OneOf(catalog.EXECUTORS)] = "ray"
-    """`local`: this process alone; `ray`: Ray Tune, here or on a cluster."""
-    workers: Annotated[Positive, Field(le=65_536)] = 1
-    """Processes at a time."""
-    cores: Cores = 1
-    """Cores of each."""
-    gpus: Annotated[NonNegative, Field(le=64)] = 0
-    """GPUs of each; 0.5: two share one."""
-    training_cores: Cores | None = None
-    """Cores of the one worker that trains the supernet; null: those of all workers."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, given: Any) -> Any:
-        return {"name": given} if isinstance(given, str) else given
-
-    @property
-    def cores_for_training(self) -> int:
-        """Cores, and torch threads, of the worker that trains the supernet."""
-        return self.training_cores or self.workers * self.cores
-
-    def gpus_for(self, workers: int) -> int:
-        """Whole GPUs for so many workers at a time: a share of one GPU never spans two."""
-        if 0 < self.gpus <= 1:
-            # A hair of slack: ten tenths are one.
-            return math.ceil(workers / math.floor(1 / self.gpus + 1e-9))
-        return math.ceil(self.gpus * workers)
-
-    @property
-    def training_devices(self) -> int:
-        """Devices, each a worker's GPUs or else cores, that the training worker holds."""
-        return 1 if self.gpus > 0 else -(-self.cores_for_training // self.cores)
 
 
 def parse_workload(given: Mapping[str, Any], source: str) -> Workload:

@@ -11,9 +11,24 @@ from typing import Literal, get_args
 from nas.errors import writable
 from nas.space.architecture import Architecture
 
-TrialRole = Literal["search", "random", "homogeneous", "matched", "confirmed"]
-"""`search` is what a strategy sees; `random` and `homogeneous` are its controls; `matched` are the
-homogeneous candidates at a front member's FLOPs; `confirmed` networks were trained alone."""
+TrialRole = Literal[
+    "search",
+    "random",
+    "homogeneous",
+    "timed",
+    "remeasured",
+    "matched",
+    "fidelity",
+    "rung",
+    "confirmed",
+]
+"""`search` is what a strategy sees; `random` and `homogeneous` are its controls. `timed` networks
+teach a cost predictor; `remeasured` ones are the front, measured anew; `matched` are homogeneous
+candidates at a front member's FLOPs. Trained alone are `fidelity` networks (does the supernet rank
+them as training does?), those of a `rung` of successive halving, and the `confirmed`."""
+SLICES: frozenset[TrialRole] = frozenset({"search", "random", "homogeneous", "matched"})
+"""Roles whose networks are scored as slices of the supernet on the same examples."""
+TRAINED_ALONE: frozenset[TrialRole] = frozenset({"fidelity", "rung", "confirmed"})
 ROLES: tuple[TrialRole, ...] = get_args(TrialRole)
 TrialState = Literal["succeeded", "infeasible", "failed"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nas.search.recipe import TrainingRecipe, Unit
-    from nas.search.spec import Evaluation
+    from nas.search.stages import Evaluation
 
 
 def data_root() -> Path:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from nas.search.recipe import TrainingRecipe
-    from nas.search.spec import Evaluation
+    from nas.search.stages import Evaluation
 
 Positions = NDArray[numpy.int64]
 

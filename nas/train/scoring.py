@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from nas.search.spec import Evaluation
+from nas.search.stages import Evaluation
 from nas.task.task import Data, Examples, Scores, Task
 from nas.train.loop import Forward
 from nas.train.precision import Precision, autocast

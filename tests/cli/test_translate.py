@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from nas import catalog
 from nas.cli.app import run
 from nas.run.translating import load_translator
-from nas.search.spec import Evaluation
+from nas.search.stages import Evaluation
 from nas.task.subwords import Subwords
 from nas.train import checkpoint
 from nas.train.standalone import standalone_file, train_standalone

@@ -13,8 +13,8 @@ from nas.report.statistics import CONFIDENCE, STUDENT, interval_of_mean, kendall
 from nas.report.summary import summarize
 from nas.report.table import alone
 from nas.report.words import words
-from nas.search.spec import Confirmation as ConfirmationRecipe
 from nas.search.spec import SearchSpec
+from nas.search.stages import Confirmation as ConfirmationRecipe
 from nas.search.trial import Measurement, Standing, Trial
 from nas.space.architecture import Architecture
 from tests.report.samples import confirmed, request, searched, trial

@@ -24,7 +24,7 @@ from nas.run.executor import LocalExecutor
 from nas.run.queue import TrialQueue, fixed
 from nas.run.ray_tune import RayExecutor
 from nas.run.workspace import Workspace
-from nas.search.spec import ExecutorSpec
+from nas.search.resources import ExecutorSpec
 from nas.search.trial import Proposal, Standing
 from nas.store.sql import SqlStore
 from tests.run.cases import RECIPE, facts, request

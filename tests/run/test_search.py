@@ -29,7 +29,7 @@ from nas.run.running import EvaluationBroken, Update
 from nas.run.submission import submit
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
-from nas.search.spec import ExecutorSpec
+from nas.search.resources import ExecutorSpec
 from nas.search.trial import Measurement, Proposal, Trial
 from nas.store.sql import SqlStore
 from tests.run.cases import (

@@ -14,7 +14,8 @@ from nas.errors import SpecError
 from nas.search.changes import parse_change
 from nas.search.objective import Constraint
 from nas.search.recipe import SupernetRecipe, TrainingRecipe
-from nas.search.spec import Evaluation, SearchSpec, load_spec, parse_workload
+from nas.search.spec import SearchSpec, load_spec, parse_workload
+from nas.search.stages import Evaluation
 from nas.search.workload import Workload
 from nas.space.loader import load_space
 from nas.space.task_shape import ImageShape

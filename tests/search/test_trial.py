@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from nas.search.trial import ROLES, Measurement, Proposal, Standing, Trial, TrialRole
+from nas.search.trial import (
+    ROLES,
+    SLICES,
+    TRAINED_ALONE,
+    Measurement,
+    Proposal,
+    Standing,
+    Trial,
+    TrialRole,
+)
 from nas.space.architecture import Architecture
 from tests.space.spaces import small
 
@@ -53,7 +62,12 @@ def test_trials_are_values() -> None:
 
 def test_the_roles_are_frozen() -> None:
     # The record and the reports order by them.
-    assert ROLES == ("search", "random", "homogeneous", "matched", "confirmed")
+    assert (
+        *("search", "random", "homogeneous"),
+        *("timed", "remeasured", "matched", "fidelity", "rung", "confirmed"),
+    ) == ROLES
+    assert not SLICES & TRAINED_ALONE
+    assert set(ROLES) >= SLICES | TRAINED_ALONE
 
 
 # As records hold them; these texts never change.

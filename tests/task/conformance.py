@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from nas import catalog
 from nas.errors import SpecError
 from nas.search.recipe import Augmentation, TrainingRecipe
-from nas.search.spec import Evaluation
+from nas.search.stages import Evaluation
 from nas.space.task_shape import ImageShape
 from nas.task.splits import batch_positions
 from nas.task.task import ImageData, Task

@@ -14,7 +14,7 @@ from torch import Tensor
 from nas import catalog
 from nas.registry import Registry
 from nas.search.recipe import TrainingRecipe, Unit
-from nas.search.spec import Evaluation
+from nas.search.stages import Evaluation
 from nas.task.image_classification import Digits, DigitsOptions
 from nas.task.task import Batch, ImageData, LabelledImages, scored_on
 

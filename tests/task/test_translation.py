@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from nas.errors import DataError, SpecError
 from nas.search.recipe import TrainingRecipe
-from nas.search.spec import Evaluation
+from nas.search.stages import Evaluation
 from nas.space.task_shape import TextShape
 from nas.task.text_data import TextData
 from nas.task.text_task import TextOptions, text_metrics

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from nas import catalog
 from nas.errors import SpecError
 from nas.search.recipe import TrainingRecipe
-from nas.search.spec import Evaluation
+from nas.search.stages import Evaluation
 from nas.space.task_shape import TextShape
 from nas.task.task import Batch
 from nas.task.text_data import Sentences, TextData

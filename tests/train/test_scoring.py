@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas.model.supernet import Supernet
-from nas.search.spec import Evaluation
+from nas.search.stages import Evaluation
 from nas.task.image_classification import DIGITS, DigitsOptions
 from nas.task.task import Batch, ImageData, Scores
 from nas.train.scoring import paired_error, score

@@ -12,7 +12,8 @@ from nas import catalog
 from nas.model.supernet import Supernet
 from nas.operators.declaration import Choice
 from nas.search.recipe import TrainingRecipe
-from nas.search.spec import Evaluation, SearchSpec
+from nas.search.spec import SearchSpec
+from nas.search.stages import Evaluation
 from nas.space.architecture import Architecture
 from nas.task.task import ImageData
 from nas.train import checkpoint, precision

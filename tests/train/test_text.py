@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from nas import catalog
 from nas.errors import CheckpointError, SpecError
 from nas.model.supernet import Supernet
-from nas.search.spec import Evaluation, SearchSpec
+from nas.search.spec import SearchSpec
+from nas.search.stages import Evaluation
 from nas.task.numbers import NUMBERS_EN_DE
 from nas.task.task import Batch, ImageData
 from nas.task.text_data import TextData
