@@ -4,86 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nas.cost.cost import Candidate, Figure
+from nas.cost.counts import NOTHING, Costs, costs, layer_costs, sum_of
+from nas.cost.many import costs_of_many
 from nas.errors import SpecError
 from nas.operators.declaration import Site
 from nas.search.objective import Metric
+from nas.search.workload import Workload
 from nas.space.architecture import Architecture, Stack
 from nas.space.blueprint import blueprint, outer_parts, stack_shapes
 from nas.space.gene import Choices, End, all_layers
-from nas.space.layer import Layer
-from nas.space.part import GROUPS, Part, StackShape, layer_parts
+from nas.space.part import GROUPS, StackShape
+from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape, TextShape
-
-BYTES_PER_ELEMENT = 4
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Sums over parts: learnt numbers, MACs by group, and the largest working set in elements."""
-
-    params: int
-    macs: tuple[int, ...]
-    activations: int
-
-    def __add__(self, other: Costs) -> Costs:
-        macs = tuple(map(sum, zip(self.macs, other.macs, strict=True)))
-        working_set = max(self.activations, other.activations)
-        return Costs(self.params + other.params, macs, working_set)
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations for one example, 2 a MAC."""
-        return 2 * sum(self.macs)
-
-    @property
-    def activation_bytes(self) -> int:
-        """Peak bytes for one example in float32 at inference: the largest part's working set.
-
-        Beside the weights, copies of them and the example; what a kernel allocates within one
-        operation is not in it. Within a quarter of what the network's tensors take, as tested.
-        """
-        return BYTES_PER_ELEMENT * self.activations
-
-
-NOTHING = Costs(0, (0,) * len(GROUPS), 0)
-
-
-def _sum(parts: tuple[Part, ...]) -> Costs:
-    total = NOTHING
-    for part in parts:
-        macs = dict(part.macs)
-        split = tuple(macs.get(group, 0) for group in GROUPS)
-        total += Costs(part.params, split, part.activations)
-    return total
-
-
-@lru_cache(maxsize=262_144)
-def _layer_costs(layer: Layer, common: StackShape) -> Costs:
-    return _sum(layer_parts(layer, common))
-
-
-@lru_cache(maxsize=4096)
-def _outer_costs(bare: Architecture, shape: TaskShape) -> Costs:
-    return _sum(outer_parts(bare, shape))
-
-
-# All analytic costs of one architecture are asked for in a row.
-@lru_cache(maxsize=1)
-def costs(architecture: Architecture, shape: TaskShape) -> Costs:
-    """Exact costs of an architecture on a task, a cached sum over its layers."""
-    total = _outer_costs(architecture.without_layers(), shape)
-    params, activations, macs = total.params, total.activations, list(total.macs)
-    for stack, common in zip(architecture.stacks, stack_shapes(architecture, shape), strict=True):
-        for layer in architecture.layers_of(stack):
-            each = _layer_costs(layer, common)
-            params += each.params
-            activations = max(activations, each.activations)
-            macs = [have + more for have, more in zip(macs, each.macs, strict=True)]
-    return Costs(params, tuple(macs), activations)
 
 
 def flops_by_group(architecture: Architecture, shape: TaskShape) -> dict[str, int]:
@@ -104,7 +42,7 @@ def hat_convention(architecture: Architecture, shape: TaskShape) -> Costs:
     total = NOTHING
     for stack, common in zip(architecture.stacks, shapes, strict=True):
         for layer in architecture.layers_of(stack):
-            total += _layer_costs(layer, common)
+            total += layer_costs(layer, common)
     return total
 
 
@@ -134,6 +72,16 @@ class AnalyticCost:
         """The same, as every cost model gives it."""
         return Figure(float(self.of(candidate.architecture, candidate.shape)))
 
+    def figures(
+        self,
+        space: SearchSpace,
+        shape: TaskShape,
+        workload: Workload,  # noqa: ARG002
+        codes: Codes,
+    ) -> NDArray[np.float64]:
+        """The exact costs (n,) of genomes (n, genes); see `nas.cost.many.costs_of_many`."""
+        return np.asarray(self.read(costs_of_many(space, shape, codes)), dtype=np.float64)
+
     def bound(self, space: SearchSpace, shape: TaskShape, end: End) -> int:
         """The exact smallest or largest cost in a space.
 
@@ -151,11 +99,11 @@ class AnalyticCost:
             key = (stack, tuple(choices.items()), common)
             if key not in known:
                 layers = all_layers(stack.layer, choices, common.width)
-                known[key] = best((_layer_costs(each, common) for each in layers), key=self.read)
+                known[key] = best((layer_costs(each, common) for each in layers), key=self.read)
             return known[key]
 
         for built in space.frames():
-            total = _sum(outer_parts(built, shape))
+            total = sum_of(outer_parts(built, shape))
             commons = stack_shapes(built, shape)
             for stack, held, common in zip(built.stacks, space.stacks, commons, strict=True):
                 for choices in held.layers[: len(built.layers_of(stack))]:

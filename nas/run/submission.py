@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Sequence
 
-from nas.cost.cost import exact_costs
+from nas.cost.cost import exact_costs, exact_costs_of_many
 from nas.errors import StoreUnavailable
 from nas.run.workspace import Workspace
 from nas.search.problem import Problem
@@ -27,6 +27,7 @@ def problem_of(spec: SearchSpec) -> Problem:
         spec.parsed_objectives,
         spec.parsed_constraints,
         exact_costs(spec.task_shape, spec.latency),
+        exact_costs_of_many(spec.task_shape, spec.latency),
     )
 
 

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas.errors import SpecError
 
 Direction = Literal["minimize", "maximize"]
@@ -69,6 +72,11 @@ class Constraint:
         value = metrics[self.metric]
         excess = value - self.bound if self.operator == "<=" else self.bound - value
         return max(0.0, excess) / (abs(self.bound) or 1.0)
+
+    def violations(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`violation` of many values (n,) of the metric."""
+        excess = values - self.bound if self.operator == "<=" else self.bound - values
+        return np.maximum(0.0, excess) / (abs(self.bound) or 1.0)
 
     def __str__(self) -> str:
         return f"{self.metric} {self.operator} {self.bound:.15g}"

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas.search.objective import Constraint, Objective
 from nas.space.architecture import Architecture
+from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
 
 ExactCost = Callable[[Architecture], Mapping[str, float]]
+ExactCosts = Callable[[SearchSpace, Codes, Collection[str]], Mapping[str, NDArray[np.float64]]]
+"""Of genomes (n, genes) of a space, the values (n,) of those of the named costs that are exact."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """A search's question. `cost` gives an architecture's exact analytic costs by metric name.
 
-    `cost` is a pure function that gives the same names for every architecture.
+    `cost` is a pure function that gives the same names for every architecture; `costs` gives the
+    same figures for many at once, much faster, and may be left out.
     """
 
     space: SearchSpace
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     cost: ExactCost
+    costs: ExactCosts | None = None
 
     @cached_property
     def analytic_constraints(self) -> tuple[Constraint, ...]:
@@ -33,6 +41,28 @@ class Problem:
             return ()
         known = self.cost(self.space.extreme("smallest"))
         return tuple(each for each in self.constraints if each.metric in known)
+
+    @cached_property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of the metrics that objectives and constraints are about, each once."""
+        objectives = (objective.metric.name for objective in self.objectives)
+        return tuple(dict.fromkeys((*objectives, *(each.metric for each in self.constraints))))
+
+    def costs_of(self, codes: Codes) -> Mapping[str, NDArray[np.float64]]:
+        """Those of the `wanted` metrics that are exact, (n,) by name, of genomes (n, genes)."""
+        if self.costs is not None:
+            return self.costs(self.space, codes, self.wanted)
+        known = self.cost(self.space.extreme("smallest"))
+        found = [self.cost(self.space.build(tuple(row))) for row in codes.tolist()]
+        names = [name for name in self.wanted if name in known]
+        return {name: np.array([each[name] for each in found], dtype=float) for name in names}
+
+    def analytic_violations(self, costs: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """What `analytic_violation` gives (n,), from what `costs_of` gave."""
+        total = np.zeros(len(next(iter(costs.values()), ())))
+        for constraint in self.analytic_constraints:
+            total += constraint.violations(costs[constraint.metric])
+        return total
 
     def violation(self, metrics: Mapping[str, float]) -> float:
         """The sum of all constraints' relative violations; infinite where a metric is missing."""

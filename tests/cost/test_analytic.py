@@ -15,10 +15,10 @@ from nas.cost.analytic import (
     FLOPS,
     PARAMS,
     AnalyticCost,
-    costs,
     flops_by_group,
 )
 from nas.cost.cost import exact_costs
+from nas.cost.counts import costs
 from nas.model.network import StandaloneNetwork
 from nas.space.architecture import Architecture
 from nas.space.blueprint import blueprint

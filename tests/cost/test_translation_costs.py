@@ -18,10 +18,10 @@ from nas.cost.analytic import (
     PARAMS,
     AnalyticCost,
     by_site,
-    costs,
     flops_by_group,
     hat_convention,
 )
+from nas.cost.counts import costs
 from nas.cost.latency import measure
 from nas.errors import SpecError
 from nas.model.network import StandaloneNetwork

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.cost.analytic import costs
+from nas.cost.counts import costs
 from nas.errors import SpecError
 from nas.operators.declaration import Choice
 from nas.space.architecture import Architecture, Encoder
