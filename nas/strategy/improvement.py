@@ -1,0 +1,116 @@
+"""Which candidates would widen a front the most, one by one and as a batch?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.search.pareto import Losses, non_dominated
+
+# What a candidate adds only shrinks as others are taken, so those far behind at first stay there.
+SHORTLIST = 2_000
+CHUNK = 8_192
+# Points of the box by which volumes of three and more objectives are estimated; two are exact.
+POINTS = 4_096
+FEW_POINTS = 512
+
+
+def improvements(
+    candidates: Losses, front: Losses, reference: Sequence[float], *, points: int = POINTS
+) -> NDArray[np.float64]:
+    """What each candidate (n, m) alone would add (n,) to the hypervolume of the front (k, m).
+
+    Up to the reference point (m,). Exact with two objectives; with more it is estimated on `points`
+    fixed points of the box, as an exact volume would have to be taken for every candidate.
+    """
+    corner = np.asarray(reference, dtype=np.float64)
+    held = front[(front < corner).all(axis=1)] if len(front) else front
+    if len(corner) == 2:
+        steps = held[non_dominated(held)] if len(held) else held
+        steps = steps[np.argsort(steps[:, 0], kind="stable")]
+        return _chunked(candidates, lambda rows: _areas(rows, steps, corner))
+    low = np.minimum(candidates.min(axis=0), held.min(axis=0, initial=np.inf))
+    low = np.minimum(low, corner)
+    box = float(np.prod(corner - low))
+    drawn = low + np.random.default_rng(0).random((points, len(corner))) * (corner - low)
+    covered = np.zeros(points, dtype=bool)
+    for row in held:
+        covered |= (row <= drawn).all(axis=1)
+    free = drawn[~covered]
+    return _chunked(candidates, lambda rows: _share(rows, free) * box / points, CHUNK // 8)
+
+
+def batch(candidates: Losses, front: Losses, reference: Sequence[float], count: int) -> list[int]:
+    """Rows of up to `count` candidates (n, m) that together widen the front (k, m), best first.
+
+    Greedy: each adds most to the front and those before it, so that the hypervolume is at least
+    1 - 1/e of what the best such set adds (Nemhauser et al., 1978), and one point many times never
+    pays. Where nothing is left that adds, those follow that miss the front by least.
+    """
+    if not len(candidates):
+        return []
+    quick = FEW_POINTS if candidates.shape[1] > 2 else POINTS
+    gains = improvements(candidates, front, reference, points=quick)
+    pool = np.argsort(-gains, kind="stable")[:SHORTLIST]
+    pool = pool[gains[pool] > 0]
+    chosen: list[int] = []
+    reached = front
+    while len(chosen) < count and len(pool):
+        gains = improvements(candidates[pool], reached, reference)
+        best = int(np.argmax(gains))
+        if gains[best] <= 0:
+            break
+        chosen.append(int(pool[best]))
+        reached = np.vstack([reached, candidates[pool[best]]])
+        keep = gains > 0
+        keep[best] = False
+        pool = pool[keep]
+    return chosen + _nearest(candidates, reached, count - len(chosen), set(chosen))
+
+
+def _nearest(candidates: Losses, front: Losses, count: int, taken: set[int]) -> list[int]:
+    """Rows nearest to the front, in shares of its range, by what they are worse in.
+
+    The distance of Ishibuchi et al., Modified distance calculation in generational distance and
+    inverted generational distance (2015).
+    """
+    if count <= 0:
+        return []
+    held = front[non_dominated(front)] if len(front) else front
+    span = np.ptp(np.vstack([candidates, held]), axis=0)
+    scale = np.where(span > 0, span, 1.0)
+    misses = np.full(len(candidates), np.inf)
+    for row in held:
+        misses = np.minimum(misses, np.square((candidates - row).clip(min=0) / scale).sum(axis=1))
+    order = np.argsort(misses, kind="stable").tolist()
+    return [row for row in order if row not in taken][:count]
+
+
+def _areas(rows: Losses, steps: Losses, corner: Losses) -> NDArray[np.float64]:
+    """Two objectives: between each row and the staircase of `steps`, sorted by the first one."""
+    starts = np.concatenate([[-np.inf], steps[:, 0]])
+    ends = np.concatenate([steps[:, 0], corner[:1]])
+    heights = np.concatenate([corner[1:], steps[:, 1]])
+    widths = np.minimum(ends, corner[0]) - np.maximum(starts, rows[:, :1])
+    depths = np.minimum(heights, corner[1]) - rows[:, 1:]
+    found: NDArray[np.float64] = (np.maximum(widths, 0) * np.maximum(depths, 0)).sum(axis=1)
+    return found
+
+
+def _share(rows: Losses, free: Losses) -> NDArray[np.float64]:
+    """How many of the free points (p, m) each row dominates."""
+    inside = np.ones((len(rows), len(free)), dtype=bool)
+    for column in range(rows.shape[1]):
+        inside &= rows[:, column, None] <= free[:, column]
+    found: NDArray[np.float64] = inside.sum(axis=1).astype(np.float64)
+    return found
+
+
+def _chunked(
+    rows: Losses, measure: Callable[[Losses], NDArray[np.float64]], size: int = CHUNK
+) -> NDArray[np.float64]:
+    """What `measure` gives for all rows, a cache's worth at a time."""
+    parts = [measure(rows[start : start + size]) for start in range(0, len(rows), size)]
+    return np.concatenate(parts) if parts else np.zeros(0)
