@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from nas.space.architecture import Architecture
 from nas.space.layer import ALIASES
+from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
 
-Codes = NDArray[np.int16]
-"""(n, columns): index of the chosen value per column, -1 where the layer is absent: genomes."""
 Matrix = NDArray[np.float32]
 
 # Rows that are filled in at once: what belongs to them stays in a core's cache.
