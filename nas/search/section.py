@@ -64,7 +64,7 @@ class Part(Section):
 class StrategyPart(Part):
     """The strategy: another one by its name, or other options alone."""
 
-    name: str = "evolution"
+    name: str = "ranked"
     """Which of them."""
 
 

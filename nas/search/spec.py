@@ -70,7 +70,7 @@ class SearchSpec(Section):
     ranks by, and flops."""
     constraints: Annotated[tuple[str, ...], BeforeValidator(_in_order)] = ()
     """Bounds to keep: `METRIC <= NUMBER` or `METRIC >= NUMBER`."""
-    strategy: Annotated[StrategyPart, WithOptions(catalog.STRATEGIES, "evolution")] = StrategyPart()
+    strategy: Annotated[StrategyPart, WithOptions(catalog.STRATEGIES, "ranked")] = StrategyPart()
     """What proposes architectures."""
     batch: Positive = 10
     """Architectures proposed together, from what was scored before."""

@@ -275,6 +275,12 @@ class SearchSpace:
                 yield self.build((*depths, *found))
 
     @cached_property
+    def genomes(self) -> NDArray[np.int16]:
+        """(size, genes): the genome of every architecture, in the order of `enumerate`."""
+        rows = [self.genome(each) for each in self.enumerate()]
+        return np.array(rows, dtype=np.int16)
+
+    @cached_property
     def sites(self) -> tuple[tuple[tuple[Choice, ...], ...], ...]:
         """By stack, the attention types that each site may have, layer by layer."""
         found = []

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from nas.run.evaluate import Evaluator, Setup, train
-from nas.search.trial import Proposal
-from tests.method.table import Table, request
+from nas.run.tabular import Table, enumerated
+from tests.method.table import request
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +26,4 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
 @pytest.fixture(scope="session")
 def table(setup: Setup) -> Table:
     """Every architecture of the space, scored by its slice on all held-out images."""
-    evaluator = Evaluator(setup)
-    spec = evaluator.spec
-    space = spec.search_space.enumerate()
-    proposals = (Proposal("search", index, each) for index, each in enumerate(space))
-    return Table(spec, {each.architecture: evaluator(each) for each in proposals})
+    return enumerated(Evaluator(setup))

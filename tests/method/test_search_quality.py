@@ -4,8 +4,9 @@ import statistics
 
 import pytest
 
+from nas.run.tabular import Table
 from nas.search.pareto import ParetoFront
-from tests.method.table import Table
+from tests.method.table import searched
 
 SEEDS = range(20)
 BAR = 0.5
@@ -15,11 +16,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 def test_evolution_closes_half_of_what_random_search_leaves(table: Table) -> None:
     rows = len(table.trials)
-    assert rows == table.spec.search_space.size >= 1500
+    assert rows == table.problem.space.size >= 1500
     assert all(trial.succeeded for trial in table.trials)
     count, true = rows // 4, table.hypervolume(table.trials)
     found = {
-        name: statistics.median(table.hypervolume(table.search(name, s, count)) for s in SEEDS)
+        name: statistics.median(table.hypervolume(searched(table, name, s, count)) for s in SEEDS)
         for name in ("random", "evolution")
     }
     # Else there is nothing to close, and the quotient says nothing.
@@ -35,14 +36,15 @@ def test_evolution_under_constraints_stays_feasible(table: Table) -> None:
     flops = sorted(trial.metrics["flops"] for trial in table.trials)
     params = sorted(trial.metrics["params"] for trial in table.trials)
     # A corner of the space: cheap in arithmetic, not in weights.
-    problem = table.problem(
+    corner = table.constrained(
         f"flops <= {flops[len(flops) // 4]:g}", f"params >= {params[len(params) // 8]:g}"
     )
+    problem = corner.problem
     fitting = {t.architecture for t in table.trials if problem.violation(t.metrics) == 0}
     assert 50 < len(fitting) < len(table.trials) / 4
     best = ParetoFront.of(table.trials, problem.objectives, problem.constraints)
     for seed in SEEDS:
-        trials = table.search("evolution", seed, 50, problem)
+        trials = searched(corner, "evolution", seed, 50)
         proposed = {trial.architecture for trial in trials}
         assert len(proposed) == len(trials) == 50
         assert proposed <= fitting
@@ -53,7 +55,7 @@ def test_random_search_tries_each_architecture_once_and_ends_at_the_true_front(
     table: Table,
 ) -> None:
     rows = len(table.trials)
-    trials = table.search("random", 0, rows)
+    trials = searched(table, "random", 0, rows)
     assert {trial.architecture for trial in trials} == set(table.measurements)
     assert len(trials) == rows
     covered = [table.hypervolume(trials[:n]) for n in (rows // 16, rows // 4, rows // 2, rows)]
@@ -65,7 +67,7 @@ def test_random_search_tries_each_architecture_once_and_ends_at_the_true_front(
 def test_random_search_draws_depths_alike_and_not_architectures(table: Table) -> None:
     # Known of the control: shallow networks are 72 of 2,664 and half of all draws.
     shallow = [
-        sum(trial.architecture.depth == 1 for trial in table.search("random", seed, 20))
+        sum(trial.architecture.depth == 1 for trial in searched(table, "random", seed, 20))
         for seed in SEEDS
     ]
     assert 0.4 < sum(shallow) / (20 * len(SEEDS)) < 0.6

@@ -131,7 +131,7 @@ class TestSchema:
             {"task": {"name": "parallel_text", "path": "x", "source": "en", "target": "de"}},
             {"task": {"name": "numbers_en_de", "pairs": 500}, "supernet": {"dropout": 0.1}},
             {"evaluation": {"beam": 2, "length_penalty": -1}, "latency": {"source_length": 9}},
-            {"strategy": {"population": 8}, "executor": "local"},
+            {"strategy": {"initial": 8}, "executor": "local"},
             {"strategy": "random", "executor": {"workers": 2}, "supernet": {"stability": {}}},
         ],
     )

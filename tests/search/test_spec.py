@@ -45,7 +45,7 @@ class TestForm:
         assert spec.search_space == load_space("digits_tiny")
         assert spec.task_shape == ImageShape(side=8, channels=1, classes=10)
         assert [each.metric.name for each in spec.parsed_objectives] == ["cross_entropy", "flops"]
-        assert (spec.strategy.name, spec.executor.name) == ("evolution", "ray")
+        assert (spec.strategy.name, spec.executor.name) == ("ranked", "ray")
         assert spec.latency == Workload()
 
     def test_it_carries_the_space_itself(self, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ class TestChanges:
             "supernet.augmentation.crop_padding": 2,
             "supernet.stability.patience": 4,
             "task.validation": 300,
-            "strategy.population": 6,
+            "strategy.initial": 12,
             "executor.workers": 3,
             "space": "cifar10_small",
         }
@@ -257,7 +257,7 @@ class TestChanges:
         assert spec.supernet.stability is not None
         assert spec.supernet.stability.patience == 4
         assert spec.task.options == {"validation": 300}
-        assert (spec.strategy.name, spec.strategy.options) == ("evolution", {"population": 6})
+        assert (spec.strategy.name, spec.strategy.options) == ("ranked", {"initial": 12})
         assert (spec.executor.name, spec.executor.workers) == ("ray", 3)
         assert spec.search_space.name == "cifar10_small"
         # The caller's mapping is as it was.

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from nas.cost.cost import exact_costs_of_many
 from nas.search.objective import Constraint, Metric, Objective
 from nas.search.problem import Problem
 from nas.search.trial import Measurement, Trial
@@ -12,7 +13,7 @@ from nas.space.architecture import Architecture, Encoder, EncoderDecoder
 from nas.space.blueprint import blueprint
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import ImageShape, TextShape
+from nas.space.task_shape import ImageShape, TaskShape, TextShape
 from nas.strategy.strategy import Strategy
 from tests.space.spaces import encoder
 
@@ -53,8 +54,10 @@ def problem_of(
     objectives: tuple[Objective, ...] = TWO,
 ) -> Problem:
     """A problem over a space with constraints given as text."""
+    space = space or space_of()
     parsed = tuple(Constraint.parse(text) for text in constraints)
-    return Problem(space or space_of(), objectives, parsed, costs)
+    shape: TaskShape = DIGITS if space.kind == Encoder.kind else SENTENCES
+    return Problem(space, objectives, parsed, costs, exact_costs_of_many(shape))
 
 
 # By the place of a layer, first and later: softmax pays late, the cheap kinds do well early.

@@ -1,0 +1,266 @@
+"""What to try next when few scores must do: a learnt ranker screens what nobody has scored yet.
+
+The plan of LINAS (Cummings et al., A hardware-aware system for accelerating deep neural network
+optimization, 2022) and of RankNAS (Hu et al., 2021): score a sample, fit a ranker, screen a large
+population with it, score the best of that, and again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from nas.search.objective import Objective
+from nas.search.pareto import Losses, losses_of, non_dominated, reference_point, scored
+from nas.search.problem import Problem
+from nas.search.trial import Trial
+from nas.space import population
+from nas.space.architecture import Architecture
+from nas.space.features import Features
+from nas.space.population import Codes
+from nas.strategy.evolution import Evolution, EvolutionOptions, extremes, survivors
+from nas.strategy.improvement import batch
+from nas.strategy.random import fresh
+from nas.strategy.ranker import Ranker
+from nas.strategy.repair import ENUMERABLE
+from nas.strategy.strategy import by_index, generator
+
+# With fewer scored trials than this nothing is learnt from them.
+FEWEST = 8
+# Members are compared anew whenever there are half as many trials more.
+GROWTH = 1.5
+# Of the candidates, what is drawn from the whole space; the rest are children of the best trials.
+DRAWN = 0.4
+PARENTS = 50
+MUTATED_GENES = 1.5
+# Of the first sample, how many draws stand for choice for each place.
+DRAWS_EACH = 20
+
+
+class RankedOptions(BaseModel):
+    """Options of `Ranked`."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    initial: Annotated[int, Field(ge=FEWEST, le=10_000)] = 30
+    """Architectures spread over the space that are scored before the first ranker is fitted."""
+    candidates: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+    """How many are drawn, or made of the best so far, and screened for every batch."""
+    optimism: Annotated[float, Field(ge=0, le=10)] = 0.5
+    """How many deviations better than predicted a candidate is taken to be: 0 explores nothing."""
+
+
+class Ranked:
+    """Screens candidates with a ranker of the trials so far, and proposes those that pay together.
+
+    The first `initial` proposals are the extremes of each attention type and then, one after the
+    other, what lies farthest from all of them among random draws. Later batches are those of
+    `candidates` that keep the analytic constraints and, by the ranker's scores on the scale of the
+    losses and by exact costs, add most to the hypervolume of the front and of each other. A metric
+    of a constraint that is learnt is predicted too. Where cross-validation shows a ranker to be
+    worse than counting parameters it is not used: the batch is NSGA-II's.
+    """
+
+    options_model: ClassVar[type[BaseModel]] = RankedOptions
+
+    def __init__(self, options: RankedOptions | None = None) -> None:
+        self.options = options or RankedOptions()
+
+    def propose(
+        self, problem: Problem, seed: int, trials: Sequence[Trial], count: int
+    ) -> list[Architecture]:
+        """The next `count` architectures; see `nas.strategy.strategy.Strategy.propose`."""
+        rng = generator("ranked", seed, trials)
+        ordered = by_index(trials)
+        known = {trial.architecture for trial in ordered}
+        proposed: list[Architecture] = []
+        first = min(count, self.options.initial - len(ordered))
+        if first > 0:
+            proposed += spread_out(problem, known, rng, first, self.options.initial // 2)
+        wanted = count - len(proposed)
+        learnt = scored(ordered)
+        if first <= 0 and len(learnt) >= FEWEST:
+            proposed += self._screened(problem, seed, learnt, known, rng, wanted)
+        taken = known | set(proposed)
+        return proposed + fresh(problem, taken, rng, count - len(proposed))
+
+    def _screened(
+        self,
+        problem: Problem,
+        seed: int,
+        trials: Sequence[Trial],
+        known: set[Architecture],
+        rng: random.Random,
+        count: int,
+    ) -> list[Architecture]:
+        """The best batch of the candidates; fewer where too few are found."""
+        model = Model.of(problem, seed, trials)
+        if not model.trusted:
+            survivors_only = Evolution(EvolutionOptions(population=max(2, len(trials) // 2)))
+            return survivors_only.propose(problem, seed, trials, count)
+        draws = np.random.default_rng(rng.getrandbits(64))
+        codes = candidates(problem, trials, draws, self.options.candidates)
+        codes = codes[
+            ~np.isin(population.keys(codes), population.keys(model.features.codes([*known])))
+        ]
+        costs = problem.costs_of(codes)
+        kept = problem.analytic_violations(costs) == 0
+        codes, costs = codes[kept], {name: each[kept] for name, each in costs.items()}
+        if not len(codes):
+            return []
+        losses, violations = model.predicted(codes, costs, self.options.optimism)
+        nearest = violations == violations.min()
+        codes, losses = codes[nearest], losses[nearest]
+        rows = batch(losses, model.front, model.reference, count)
+        return [problem.space.build(tuple(codes[row].tolist())) for row in rows]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the trials teach: a ranker for each wanted metric that is not exact, and the front."""
+
+    problem: Problem
+    features: Features
+    rankers: Mapping[str, Ranker]
+    front: Losses
+    """(k, objectives), of the trials that keep all constraints."""
+    reference: tuple[float, ...]
+
+    @classmethod
+    def of(cls, problem: Problem, seed: int, trials: Sequence[Trial]) -> Model:
+        """Fitted to scored trials, of which there is at least one."""
+        features = Features.of_space(problem.space)
+        codes = features.codes([trial.architecture for trial in trials])
+        exact = problem.costs_of(codes[:1])
+        rankers = {}
+        for name in problem.wanted:
+            if name not in exact:
+                values = np.array([trial.metrics[name] for trial in trials], dtype=np.float64)
+                rankers[name] = _fitted(features, codes, values * _sign(problem, name), seed)
+        kept = [trial for trial in trials if problem.violation(trial.metrics) == 0]
+        front = losses_of(kept, problem.objectives)
+        return cls(
+            problem,
+            features,
+            rankers,
+            front[non_dominated(front)] if len(front) else front,
+            reference_point(trials, problem.objectives),
+        )
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every ranker is better than counting parameters."""
+        return all(each.trusted for each in self.rankers.values())
+
+    def predicted(
+        self, codes: Codes, costs: Mapping[str, NDArray[np.float64]], optimism: float
+    ) -> tuple[Losses, NDArray[np.float64]]:
+        """Losses (n, objectives) of genomes, and by how much (n,) they break learnt constraints."""
+        values = dict(costs)
+        for name, ranker in self.rankers.items():
+            low = ranker.predict(codes) - optimism * ranker.spread(codes)
+            values[name] = low * _sign(self.problem, name)
+        losses = np.empty((len(codes), len(self.problem.objectives)))
+        for column, objective in enumerate(self.problem.objectives):
+            losses[:, column] = values[objective.metric.name] * _direction(objective)
+        violations = np.zeros(len(codes))
+        for constraint in self.problem.constraints:
+            if constraint.metric in self.rankers:
+                violations += constraint.violations(values[constraint.metric])
+        return losses, violations
+
+
+def candidates(
+    problem: Problem, trials: Sequence[Trial], rng: np.random.Generator, count: int
+) -> Codes:
+    """Up to `count` different genomes to choose from; all of a space that has no more.
+
+    Random ones of the whole space, mutants of the best trials, and crossings of them, mutated.
+    """
+    space = problem.space
+    if space.size <= min(count, ENUMERABLE):
+        return space.genomes
+    best = [each.architecture for each in survivors(trials, problem, PARENTS)]
+    parents = Features.of_space(space).codes(best)
+    drawn = population.sample(space, rng, round(DRAWN * count))
+    half = (count - len(drawn)) // 2
+    one, other, third = (parents[rng.integers(len(parents), size=half)] for _ in range(3))
+    rate = MUTATED_GENES / len(space.genes)
+    crossed = population.mutate(space, population.cross(space, one, other, rng), rng, rate)
+    mutants = population.mutate(space, third, rng, 2 * rate)
+    made = np.concatenate([drawn, crossed, mutants])
+    _, rows = np.unique(population.keys(made), return_index=True)
+    return made[rows]
+
+
+def spread_out(
+    problem: Problem, known: set[Architecture], rng: random.Random, count: int, ends: int
+) -> list[Architecture]:
+    """New architectures far from all known ones and from each other, in depths, sizes and types.
+
+    The extremes of each attention type come first, up to `ends` of a whole sample; then, one after
+    the other, that of some hundred draws which lies farthest from the nearest.
+    """
+    extreme = [each for each in extremes(problem) if each not in known]
+    chosen = extreme[: max(0, min(count, ends - len(known)))]
+    drawn = fresh(problem, known | set(chosen), rng, DRAWS_EACH * (count - len(chosen)))
+    if not drawn:
+        return chosen
+    features = Features.of_space(problem.space)
+    # Proposed trials have an order; a set has another one in every process.
+    settled = [*sorted(known, key=problem.space.genome), *chosen]
+    rows = features.averages(features.codes([*drawn, *settled])).astype(np.float64)
+    deviation = rows[: len(drawn)].std(axis=0)
+    rows /= np.where(deviation > 0, deviation, 1.0)
+    distance = np.full(len(drawn), np.inf)
+    for row in rows[len(drawn) :]:
+        distance = np.minimum(distance, np.square(rows[: len(drawn)] - row).sum(axis=1))
+    while len(chosen) < count and len(chosen) < len(drawn) + len(extreme):
+        farthest = int(np.argmax(distance))
+        if distance[farthest] < 0:
+            break
+        chosen.append(drawn[farthest])
+        apart = np.square(rows[: len(drawn)] - rows[farthest]).sum(axis=1)
+        distance = np.minimum(distance, apart)
+        distance[farthest] = -1.0
+    return chosen
+
+
+def _fitted(features: Features, codes: Codes, losses: NDArray[np.float64], seed: int) -> Ranker:
+    """The ranker of all samples, its member chosen by the earlier ones of a fixed schedule."""
+    size = FEWEST
+    while size * GROWTH <= len(losses):
+        size = int(size * GROWTH)
+    member, trusted = chosen_member(features, codes[:size].tobytes(), losses[:size].tobytes(), seed)
+    return Ranker.fit(features, codes, losses, seed=seed, member=member, trusted=trusted)
+
+
+# Pure, so that remembering it changes nothing but the time it takes.
+@lru_cache(maxsize=64)
+def chosen_member(features: Features, codes: bytes, losses: bytes, seed: int) -> tuple[str, bool]:
+    values = np.frombuffer(losses)
+    rows = np.frombuffer(codes, dtype=np.int16).reshape(len(values), -1)
+    fitted = Ranker.fit(features, rows, values, seed=seed)
+    return fitted.member, fitted.trusted
+
+
+def _sign(problem: Problem, name: str) -> float:
+    """+1 where smaller values of a metric are better, or what a constraint asks for; else -1."""
+    for objective in problem.objectives:
+        if objective.metric.name == name:
+            return _direction(objective)
+    asked = next(each for each in problem.constraints if each.metric == name)
+    return 1.0 if asked.operator == "<=" else -1.0
+
+
+def _direction(objective: Objective) -> float:
+    return 1.0 if objective.metric.direction == "minimize" else -1.0

@@ -1,0 +1,147 @@
+"""Does a learnt ranker propose what pays, and what happens where there is nothing to learn?"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nas.search.objective import Objective
+from nas.search.pareto import ParetoFront, reference_point
+from nas.search.problem import Problem
+from nas.search.trial import Measurement, Trial
+from nas.space.architecture import Architecture
+from nas.space.loader import load_space
+from nas.strategy import ranked
+from nas.strategy.evolution import Evolution
+from nas.strategy.random import RandomSearch
+from nas.strategy.ranked import Ranked, RankedOptions, candidates
+from nas.strategy.strategy import Strategy
+from tests.strategy.conformance import StrategyConformance
+from tests.strategy.landscape import ACCURACY, FLOPS, LOSS, PARAMS, all_of, problem_of, run
+
+QUICK = RankedOptions(candidates=2_000)
+
+
+class TestRanked(StrategyConformance):
+    @property
+    def strategy(self) -> Strategy:
+        return Ranked(QUICK)
+
+
+def covered(trials: Sequence[Trial], every: Sequence[Trial], problem: Problem) -> float:
+    """The share of the true hypervolume, constraints kept."""
+    reference = reference_point(every, problem.objectives)
+    fronts = (
+        ParetoFront.of(held, problem.objectives, problem.constraints) for held in (trials, every)
+    )
+    found, whole = (front.hypervolume(reference) for front in fronts)
+    return found / whole
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        problem_of(),
+        problem_of(None, "accuracy >= 0.42"),
+        problem_of(None, "flops <= 1.2e6", "params >= 8000"),
+        problem_of(objectives=(Objective(ACCURACY), Objective(FLOPS))),
+        problem_of(objectives=(Objective(LOSS), Objective(FLOPS), Objective(PARAMS))),
+    ],
+    ids=["two objectives", "learnt constraint", "exact constraints", "maximised", "three"],
+)
+def test_it_covers_more_than_twice_as_many_random_ones(problem: Problem) -> None:
+    every = all_of(problem)
+    ours, others = (
+        statistics.median(
+            covered(run(strategy, problem, seed, count), every, problem) for seed in range(3)
+        )
+        for strategy, count in ((Ranked(QUICK), 80), (RandomSearch(), 160))
+    )
+    assert ours > others
+
+
+def test_the_first_sample_has_the_ends_and_is_spread() -> None:
+    problem = problem_of(load_space("cifar10_small"))
+    first = [trial.architecture for trial in run(Ranked(QUICK), problem, 0, 30)]
+    assert {problem.space.extreme(end) for end in ("smallest", "largest")} <= set(first)
+
+    def apart(found: Sequence[Architecture]) -> float:
+        """The mean distance to the nearest other one, in size and in shares of types."""
+        rows = [
+            (
+                np.log(problem.cost(each)["flops"]),
+                each.depth / 6,
+                *(
+                    sum(a.type == kind for a in each.attentions) / each.depth
+                    for kind in ("softmax", "linear")
+                ),
+            )
+            for each in found
+        ]
+        table = np.array(rows)
+        gaps = np.linalg.norm(table[:, None] - table[None], axis=2) + 9 * np.eye(len(table))
+        return float(gaps.min(axis=1).mean())
+
+    drawn = [
+        apart([t.architecture for t in run(RandomSearch(), problem, seed, 30)]) for seed in range(5)
+    ]
+    assert apart(first) > max(drawn)
+
+
+def test_a_batch_is_no_one_point_many_times() -> None:
+    problem = problem_of(load_space("cifar10_small"))
+    trials = run(Ranked(QUICK), problem, 0, 60)
+    flops = [trial.metrics["flops"] for trial in trials[-10:]]
+    seen = [trial.metrics["flops"] for trial in trials[:-10]]
+    assert max(flops) - min(flops) > 0.3 * (max(seen) - min(seen))
+
+
+def test_candidates_are_of_the_space_and_many_are_near_the_best() -> None:
+    problem = problem_of(load_space("cifar10_small"))
+    trials = run(RandomSearch(), problem, 0, 60)
+    codes = candidates(problem, trials, np.random.default_rng(0), 1_000)
+    assert 900 < len(codes) <= 1_000
+    assert all(problem.space.contains(problem.space.build(tuple(row))) for row in codes.tolist())
+    known = np.array([problem.space.genome(trial.architecture) for trial in trials])
+    nearest = (codes[:, None] != known[None]).sum(axis=2).min(axis=1)
+    assert (nearest <= 4).mean() > 0.2
+    assert (nearest > 8).mean() > 0.2
+
+
+def with_loss(trial: Trial, loss: float) -> Trial:
+    return replace(
+        trial, measurement=Measurement.of({**trial.metrics, "cross_entropy": loss, "accuracy": 0.5})
+    )
+
+
+def test_equal_scores_teach_nothing_and_stop_nothing() -> None:
+    problem = problem_of()
+    trials = [with_loss(trial, 1.0) for trial in run(RandomSearch(), problem, 0, 40)]
+    proposed = Ranked(QUICK).propose(problem, 0, trials, 10)
+    assert len(set(proposed) - {trial.architecture for trial in trials}) == 10
+
+
+def test_with_too_few_scores_random_ones_come() -> None:
+    problem = problem_of()
+    trials = run(RandomSearch(), problem, 0, 40)
+    failed = [
+        replace(trial, measurement=Measurement.failed("killed")) if trial.index > 5 else trial
+        for trial in trials
+    ]
+    assert len(set(Ranked(QUICK).propose(problem, 0, failed, 10))) == 10
+
+
+def test_a_ranker_worse_than_counting_parameters_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem = problem_of()
+    trials = run(Ranked(QUICK), problem, 0, 50)
+    used = Ranked(QUICK).propose(problem, 0, trials, 10)
+    monkeypatch.setattr(ranked.Model, "trusted", False)
+    instead = Ranked(QUICK).propose(problem, 0, trials, 10)
+    assert len(set(instead)) == 10
+    assert set(instead) != set(used)
+    options = Evolution.options_model.model_validate({"population": 25})
+    assert instead == Evolution(options).propose(problem, 0, trials, 10)  # type: ignore[arg-type]
