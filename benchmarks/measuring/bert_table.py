@@ -6,11 +6,20 @@ Serianni and Kalita, Training-free neural architecture search for RNNs and trans
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from nas.search.objective import Metric
+from nas.errors import SpecError
+from nas.run.tabular import Table
+from nas.search.objective import Metric, Objective
+from nas.search.problem import Problem
+from nas.search.trial import Measurement
 from nas.space.architecture import Architecture, Stack
 from nas.space.dimension import Count, Word, dimension
+from nas.space.gene import StackChoices
 from nas.space.layer import Layer
 from nas.space.listed import ListedSpace
 
@@ -51,6 +60,21 @@ class BertSpace(ListedSpace):
         return BertEncoder
 
 
+def parameters(encoder: BertEncoder) -> float:
+    """Learnt numbers of an encoder's layers, embeddings left out.
+
+    Self-attention has four maps of its width, a linear transform none, a separable convolution one
+    map and a kernel a channel; each FFN two maps.
+    """
+    width, total = encoder.width, 0
+    for layer in encoder.layers:
+        kind, _, option = layer.operation.partition("/")
+        maps = {"SA": 4, "LT": 0, "DSC": 1}[kind]
+        total += maps * (width + 1) * width + (int(option) * width if kind == "DSC" else 0)
+        total += layer.ffn_count * (2 * width * layer.ffn_width + width + layer.ffn_width)
+    return float(total)
+
+
 def bert_table(file: Path) -> Table:
     """The table of a file of the form of `nas_bench_bert.json`: GLUE against parameters.
 
@@ -70,7 +94,12 @@ def bert_table(file: Path) -> Table:
         for each, scores in found.items()
     }
     objectives = (Objective(GLUE), Objective(PARAMS))
-    return Table(Problem(space, objectives, (), lambda each: {"params": parameters(each)}), measurements)
+    return Table(Problem(space, objectives, (), _cost), measurements)
+
+
+def _cost(architecture: Architecture) -> Mapping[str, float]:
+    assert isinstance(architecture, BertEncoder), "the space holds no others"
+    return {"params": parameters(architecture)}
 
 
 def _encoder(row: Mapping[str, Any]) -> BertEncoder:

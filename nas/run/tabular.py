@@ -92,8 +92,8 @@ class Table:
         """The table that `write` wrote; raises `SpecError` for another file or problem's."""
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
-            if held["format"] != FORMAT:
-                raise SpecError(f"{path}: format {held['format']!r}; {FORMAT} is read")
+            if (form := held["format"]) != FORMAT:
+                raise ValueError(f"format {form!r}; {FORMAT} is read")
             rows = {
                 Architecture.from_json(row["architecture"]): Measurement.of(row["metrics"])
                 for row in held["rows"]
