@@ -172,9 +172,9 @@ class Features:
     def places(self, codes: Codes) -> Matrix:
         """(n, features): whether a choice, or larger numbers, stand early or late in their stack.
 
-        Means over the layers that are there of the choice (0 or 1) or number times the layer's
-        place, from -1 for the first to 1 for the last; 0 in a single layer. Raises ValueError for
-        codes of another number of columns.
+        Means over the layers that are there of the choice (0 or 1) or number (in units of its
+        range) times the layer's place, from -1 for the first to 1 for the last; 0 in a single
+        layer. Raises ValueError for codes of another number of columns.
         """
         return self._grouped(self._inner_groups, codes, _Group.place)
 
@@ -294,18 +294,20 @@ class _Group:
     names: tuple[str, ...]
     positions: tuple[int, ...]
     tables: tuple[Matrix, ...]
+    extent: float = 1.0
 
     @classmethod
     def of(cls, name: str, positions: Sequence[int], columns: Sequence[Column]) -> _Group:
         """A number has its value as the feature, anything else is one-hot over all values."""
         if all(column.numeric for column in columns):
             tables = [np.array([*c.values, 0], dtype=np.float32)[:, None] for c in columns]
-            return cls((name,), tuple(positions), tuple(tables))
-        values = {key_of(value): value for column in columns for value in column.values}
-        one_hot = dict(zip(values, np.eye(len(values), dtype=np.float32), strict=True))
-        absent = np.zeros(len(values), dtype=np.float32)
+            values = [value for column in columns for value in column.values]
+            return cls((name,), tuple(positions), tuple(tables), max(values) - min(values))
+        different = {key_of(value): value for column in columns for value in column.values}
+        one_hot = dict(zip(different, np.eye(len(different), dtype=np.float32), strict=True))
+        absent = np.zeros(len(different), dtype=np.float32)
         tables = [np.array([*(one_hot[key_of(v)] for v in c.values), absent]) for c in columns]
-        names = tuple(f"{name}={value}" for value in values.values())
+        names = tuple(f"{name}={value}" for value in different.values())
         return cls(names, tuple(positions), tuple(tables))
 
     def mean(self, rows: NDArray[np.intp]) -> Matrix:
@@ -317,7 +319,7 @@ class _Group:
         depth = self._depth(rows)
         steps = np.arange(len(self.positions), dtype=np.float32)[:, None]
         places = 2 * steps / np.maximum(depth - 1, 1) - (depth > 1)
-        return self._weighted(rows, (places / depth).astype(np.float32))
+        return self._weighted(rows, (places / depth / self.extent).astype(np.float32))
 
     def _depth(self, rows: NDArray[np.intp]) -> Matrix:
         there = (rows[list(self.positions)] >= 0).sum(axis=0, dtype=np.float32)
