@@ -2,8 +2,8 @@
 
 Bars: after 500 trials, fitting the rankers (their members chosen anew) and screening 100,000
 candidates takes <= 5 s on two cores; over a whole search of 500 trials in batches of 10, proposing
-takes <= 50 ms a trial. Scores are made up: a loss that falls with size and differs by attention type
-and place; costs are exact.
+takes <= 50 ms a trial. Scores are made up: a loss that falls with size and differs by attention
+type and place; costs are exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nas.search.trial import Measurement, Trial
 from nas.space.architecture import Architecture
 from nas.space.loader import load_space
 from nas.space.task_shape import ImageShape, TaskShape, TextShape
-from nas.strategy import ranked
+from nas.strategy import surrogate
 from nas.strategy.ranked import Ranked, RankedOptions
 
 BAR_SECONDS, BAR_MS, BATCH = 5.0, 50.0, 10
@@ -66,7 +66,7 @@ def main() -> None:
             costs = cost(each)
             metrics = {**costs, "loss": loss(each, costs["flops"])}
             trials.append(Trial("search", len(trials), each, Measurement.of(metrics)))
-    ranked.chosen_member.cache_clear()
+    surrogate.chosen_ranker.cache_clear()
     start = time.perf_counter()
     strategy.propose(problem, 0, trials, BATCH)
     anew = time.perf_counter() - start

@@ -2,11 +2,11 @@
 
 Two tables: every architecture of a space that a supernet of scikit-learn's digits has scored
 (12,348 of them; made at the first call, in some minutes, and kept with --keep), and, with --bert
-FILE, the trained encoders of NAS-Bench-BERT. For each strategy and number of evaluations: the share of the
-table's hypervolume, and what the k best found lack of the table's k best. `nsga2` is Optuna's
-NSGA-II in a live study, as its users write it. Bars: `ranked` reaches the final hypervolume of
-Optuna's NSGA-II (population 50, 500 evaluations) with <= 1 / 2.2 of its evaluations, median over 20
-seeds; it covers more than random search at equal evaluations in >= 18 of 20 seeds.
+FILE, the trained encoders of NAS-Bench-BERT. For each strategy and number of evaluations: the share
+of the table's hypervolume, and what the k best found lack of the table's k best. `nsga2` is
+Optuna's NSGA-II in a live study, as its users write it. Bars: `ranked` reaches the final
+hypervolume of Optuna's NSGA-II (population 50, 500 evaluations) with <= 1 / 2.2 of its evaluations,
+median over 20 seeds; it covers more than random search at equal evaluations in >= 18 of 20 seeds.
 """
 
 from __future__ import annotations

@@ -17,6 +17,10 @@ POINTS = 4_096
 FEW_POINTS = 512
 
 
+Rows = NDArray[np.int64]
+"""Numbers of rows, the best first."""
+
+
 def improvements(
     candidates: Losses, front: Losses, reference: Sequence[float], *, points: int = POINTS
 ) -> NDArray[np.float64]:
@@ -42,6 +46,17 @@ def improvements(
     return _chunked(candidates, lambda rows: _share(rows, free) * box / points, CHUNK // 8)
 
 
+def leading(candidates: Losses, front: Losses, reference: Sequence[float], count: int) -> Rows:
+    """The `count` rows of candidates (n, m) that add most by themselves, then the nearest ones."""
+    quick = FEW_POINTS if candidates.shape[1] > 2 else POINTS
+    gains = improvements(candidates, front, reference, points=quick)
+    order = np.argsort(-gains, kind="stable")[:count]
+    adding = order[gains[order] > 0]
+    if len(adding) == len(order):
+        return order
+    return np.concatenate([adding, _nearest(candidates, front, count - len(adding), adding)])
+
+
 def batch(candidates: Losses, front: Losses, reference: Sequence[float], count: int) -> list[int]:
     """Rows of up to `count` candidates (n, m) that together widen the front (k, m), best first.
 
@@ -51,10 +66,7 @@ def batch(candidates: Losses, front: Losses, reference: Sequence[float], count: 
     """
     if not len(candidates):
         return []
-    quick = FEW_POINTS if candidates.shape[1] > 2 else POINTS
-    gains = improvements(candidates, front, reference, points=quick)
-    pool = np.argsort(-gains, kind="stable")[:SHORTLIST]
-    pool = pool[gains[pool] > 0]
+    pool = leading(candidates, front, reference, SHORTLIST)
     chosen: list[int] = []
     reached = front
     while len(chosen) < count and len(pool):
@@ -67,25 +79,26 @@ def batch(candidates: Losses, front: Losses, reference: Sequence[float], count: 
         keep = gains > 0
         keep[best] = False
         pool = pool[keep]
-    return chosen + _nearest(candidates, reached, count - len(chosen), set(chosen))
+    left = _nearest(candidates, reached, count - len(chosen), np.array(chosen, dtype=np.int64))
+    return chosen + [int(row) for row in left]
 
 
-def _nearest(candidates: Losses, front: Losses, count: int, taken: set[int]) -> list[int]:
+def _nearest(candidates: Losses, front: Losses, count: int, taken: Rows) -> Rows:
     """Rows nearest to the front, in shares of its range, by what they are worse in.
 
     The distance of Ishibuchi et al., Modified distance calculation in generational distance and
     inverted generational distance (2015).
     """
     if count <= 0:
-        return []
+        return np.zeros(0, dtype=np.int64)
     held = front[non_dominated(front)] if len(front) else front
     span = np.ptp(np.vstack([candidates, held]), axis=0)
     scale = np.where(span > 0, span, 1.0)
     misses = np.full(len(candidates), np.inf)
     for row in held:
         misses = np.minimum(misses, np.square((candidates - row).clip(min=0) / scale).sum(axis=1))
-    order = np.argsort(misses, kind="stable").tolist()
-    return [row for row in order if row not in taken][:count]
+    misses[taken] = np.inf
+    return np.argsort(misses, kind="stable")[: min(count, len(candidates) - len(taken))]
 
 
 def _areas(rows: Losses, steps: Losses, corner: Losses) -> NDArray[np.float64]:

@@ -8,17 +8,13 @@ population with it, score the best of that, and again.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from nas.search.objective import Objective
-from nas.search.pareto import Losses, losses_of, non_dominated, reference_point, scored
+from nas.search.pareto import scored
 from nas.search.problem import Problem
 from nas.search.trial import Trial
 from nas.space import population
@@ -26,16 +22,11 @@ from nas.space.architecture import Architecture
 from nas.space.features import Features
 from nas.space.population import Codes
 from nas.strategy.evolution import Evolution, EvolutionOptions, extremes, survivors
-from nas.strategy.improvement import batch
 from nas.strategy.random import fresh
-from nas.strategy.ranker import Ranker
 from nas.strategy.repair import ENUMERABLE
 from nas.strategy.strategy import by_index, generator
+from nas.strategy.surrogate import FEWEST, Surrogate
 
-# With fewer scored trials than this nothing is learnt from them.
-FEWEST = 8
-# Members are compared anew whenever there are half as many trials more.
-GROWTH = 1.5
 # Of the candidates, what is drawn from the whole space; the rest are children of the best trials.
 DRAWN = 0.4
 PARENTS = 50
@@ -55,19 +46,18 @@ class RankedOptions(BaseModel):
     """Architectures spread over the space that are scored before the first ranker is fitted."""
     candidates: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
     """How many are drawn, or made of the best so far, and screened for every batch."""
-    optimism: Annotated[float, Field(ge=0, le=10)] = 0.5
-    """How many deviations better than predicted a candidate is taken to be: 0 explores nothing."""
+    optimism: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """How many standard errors of the ranker's score a candidate is taken to be better by."""
 
 
 class Ranked:
-    """Screens candidates with a ranker of the trials so far, and proposes those that pay together.
+    """Screens candidates by what a ranker learnt of the trials, and proposes what pays together.
 
     The first `initial` proposals are the extremes of each attention type and then, one after the
     other, what lies farthest from all of them among random draws. Later batches are those of
-    `candidates` that keep the analytic constraints and, by the ranker's scores on the scale of the
-    losses and by exact costs, add most to the hypervolume of the front and of each other. A metric
-    of a constraint that is learnt is predicted too. Where cross-validation shows a ranker to be
-    worse than counting parameters it is not used: the batch is NSGA-II's.
+    `candidates` that keep the analytic constraints and, as a `Surrogate` predicts them, add most to
+    the hypervolume of the front and of each other. Where cross-validation shows a ranker to be no
+    better than counting parameters it is not used: the batch is NSGA-II's.
     """
 
     options_model: ClassVar[type[BaseModel]] = RankedOptions
@@ -103,80 +93,18 @@ class Ranked:
         count: int,
     ) -> list[Architecture]:
         """The best batch of the candidates; fewer where too few are found."""
-        model = Model.of(problem, seed, trials)
-        if not model.trusted:
-            survivors_only = Evolution(EvolutionOptions(population=max(2, len(trials) // 2)))
-            return survivors_only.propose(problem, seed, trials, count)
+        learnt = Surrogate.of(problem, seed, trials)
+        if not learnt.trusted:
+            evolution = Evolution(EvolutionOptions(population=max(2, len(trials) // 2)))
+            return evolution.propose(problem, seed, trials, count)
         draws = np.random.default_rng(rng.getrandbits(64))
         codes = candidates(problem, trials, draws, self.options.candidates)
-        codes = codes[
-            ~np.isin(population.keys(codes), population.keys(model.features.codes([*known])))
-        ]
+        before = population.keys(Features.of_space(problem.space).codes([*known]))
+        codes = codes[~np.isin(population.keys(codes), before)]
         costs = problem.costs_of(codes)
-        kept = problem.analytic_violations(costs) == 0
-        codes, costs = codes[kept], {name: each[kept] for name, each in costs.items()}
-        if not len(codes):
-            return []
-        losses, violations = model.predicted(codes, costs, self.options.optimism)
-        nearest = violations == violations.min()
-        codes, losses = codes[nearest], losses[nearest]
-        rows = batch(losses, model.front, model.reference, count)
+        codes = codes[problem.analytic_violations(costs) == 0]
+        rows = learnt.batch(codes, count, self.options.optimism)
         return [problem.space.build(tuple(codes[row].tolist())) for row in rows]
-
-
-@dataclass(frozen=True)
-class Model:
-    """What the trials teach: a ranker for each wanted metric that is not exact, and the front."""
-
-    problem: Problem
-    features: Features
-    rankers: Mapping[str, Ranker]
-    front: Losses
-    """(k, objectives), of the trials that keep all constraints."""
-    reference: tuple[float, ...]
-
-    @classmethod
-    def of(cls, problem: Problem, seed: int, trials: Sequence[Trial]) -> Model:
-        """Fitted to scored trials, of which there is at least one."""
-        features = Features.of_space(problem.space)
-        codes = features.codes([trial.architecture for trial in trials])
-        exact = problem.costs_of(codes[:1])
-        rankers = {}
-        for name in problem.wanted:
-            if name not in exact:
-                values = np.array([trial.metrics[name] for trial in trials], dtype=np.float64)
-                rankers[name] = _fitted(features, codes, values * _sign(problem, name), seed)
-        kept = [trial for trial in trials if problem.violation(trial.metrics) == 0]
-        front = losses_of(kept, problem.objectives)
-        return cls(
-            problem,
-            features,
-            rankers,
-            front[non_dominated(front)] if len(front) else front,
-            reference_point(trials, problem.objectives),
-        )
-
-    @property
-    def trusted(self) -> bool:
-        """Whether every ranker is better than counting parameters."""
-        return all(each.trusted for each in self.rankers.values())
-
-    def predicted(
-        self, codes: Codes, costs: Mapping[str, NDArray[np.float64]], optimism: float
-    ) -> tuple[Losses, NDArray[np.float64]]:
-        """Losses (n, objectives) of genomes, and by how much (n,) they break learnt constraints."""
-        values = dict(costs)
-        for name, ranker in self.rankers.items():
-            low = ranker.predict(codes) - optimism * ranker.spread(codes)
-            values[name] = low * _sign(self.problem, name)
-        losses = np.empty((len(codes), len(self.problem.objectives)))
-        for column, objective in enumerate(self.problem.objectives):
-            losses[:, column] = values[objective.metric.name] * _direction(objective)
-        violations = np.zeros(len(codes))
-        for constraint in self.problem.constraints:
-            if constraint.metric in self.rankers:
-                violations += constraint.violations(values[constraint.metric])
-        return losses, violations
 
 
 def candidates(
@@ -233,34 +161,3 @@ def spread_out(
         distance = np.minimum(distance, apart)
         distance[farthest] = -1.0
     return chosen
-
-
-def _fitted(features: Features, codes: Codes, losses: NDArray[np.float64], seed: int) -> Ranker:
-    """The ranker of all samples, its member chosen by the earlier ones of a fixed schedule."""
-    size = FEWEST
-    while size * GROWTH <= len(losses):
-        size = int(size * GROWTH)
-    member, trusted = chosen_member(features, codes[:size].tobytes(), losses[:size].tobytes(), seed)
-    return Ranker.fit(features, codes, losses, seed=seed, member=member, trusted=trusted)
-
-
-# Pure, so that remembering it changes nothing but the time it takes.
-@lru_cache(maxsize=64)
-def chosen_member(features: Features, codes: bytes, losses: bytes, seed: int) -> tuple[str, bool]:
-    values = np.frombuffer(losses)
-    rows = np.frombuffer(codes, dtype=np.int16).reshape(len(values), -1)
-    fitted = Ranker.fit(features, rows, values, seed=seed)
-    return fitted.member, fitted.trusted
-
-
-def _sign(problem: Problem, name: str) -> float:
-    """+1 where smaller values of a metric are better, or what a constraint asks for; else -1."""
-    for objective in problem.objectives:
-        if objective.metric.name == name:
-            return _direction(objective)
-    asked = next(each for each in problem.constraints if each.metric == name)
-    return 1.0 if asked.operator == "<=" else -1.0
-
-
-def _direction(objective: Objective) -> float:
-    return 1.0 if objective.metric.direction == "minimize" else -1.0

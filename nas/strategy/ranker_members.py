@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.space.features import Codes, Features, Matrix
+from nas.space.features import Features, Matrix
+from nas.space.population import Codes
 
 Floats = NDArray[np.float64]
 
@@ -113,7 +114,17 @@ def linear_pairs(rows: Rows, losses: Floats, rng: np.random.Generator) -> Linear
 
 
 def linear_ranks(rows: Rows, losses: Floats, rng: np.random.Generator) -> Linear:  # noqa: ARG001
-    """Ridge regression of the ranks on averages and, penalised more, on what single layers add.
+    """Ridge regression of the ranks: an outlier counts no more than any other."""
+    return _ridge(rows, ranks(losses))
+
+
+def linear_losses(rows: Rows, losses: Floats, rng: np.random.Generator) -> Linear:  # noqa: ARG001
+    """Ridge regression of the losses themselves: right where choices add up, as they nearly do."""
+    return _ridge(rows, losses)
+
+
+def _ridge(rows: Rows, target: Floats) -> Linear:
+    """A regression on averages and, penalised more, on what single layers add.
 
     So a layer's choice counts as it does on average until the samples say otherwise. How much more
     and how much in all is decided by leaving one out.
@@ -121,10 +132,9 @@ def linear_ranks(rows: Rows, losses: Floats, rng: np.random.Generator) -> Linear
     from sklearn.linear_model import RidgeCV
 
     averages, scale = _scaled(rows.averages)
-    width = np.sqrt(max(1, np.count_nonzero(averages.std(axis=0) > 0.5)))
+    width = np.sqrt(max(1, int(np.count_nonzero(averages.std(axis=0) > 0.5))))
     layers = rows.layers - rows.layers.mean(axis=0, dtype=np.float64)
     size = np.sqrt(max((layers**2).sum(axis=1).mean(), 1e-12))
-    target = ranks(losses)
     best: Any = None
     for emphasis in EMPHASES:
         given = np.hstack([averages * emphasis / width, layers / size])
@@ -166,6 +176,7 @@ def boosted_pairs(rows: Rows, losses: Floats, rng: np.random.Generator) -> Boost
 MEMBERS: Mapping[str, Fit] = {
     "linear_pairs": linear_pairs,
     "linear_ranks": linear_ranks,
+    "linear_losses": linear_losses,
     "boosted_ranks": boosted_ranks,
     "boosted_pairs": boosted_pairs,
 }
@@ -234,29 +245,6 @@ def _scaled(matrix: Matrix) -> tuple[Floats, Floats]:
     varies = deviation > 1e-6 * (1 + np.abs(mean))
     scale: Floats = np.where(varies, deviation, 1.0)
     return (given - mean) / scale, scale
-
-
-def increasing_map(scores: Floats, losses: Floats) -> Callable[[Floats], Floats]:
-    """The increasing function of scores that is nearest to these losses: isotonic regression.
-
-    Made continuous, by straight lines between the middles of its steps, and beyond the outermost
-    by the slope of least squares. Where losses do not rise with the scores it is their mean.
-    """
-    from sklearn.isotonic import IsotonicRegression
-
-    steps = IsotonicRegression().fit(scores, losses).predict(scores)
-    values, place = np.unique(steps, return_inverse=True)
-    middles = np.bincount(place, scores) / np.bincount(place)
-    centred = scores - scores.mean()
-    slope = float(centred @ losses / (centred @ centred)) if len(values) > 1 else 0.0
-    slope = max(slope, 0.0)
-
-    def mapped(given: Floats) -> Floats:
-        beyond = given - np.clip(given, middles[0], middles[-1])
-        found: Floats = np.interp(given, middles, values) + slope * beyond
-        return found
-
-    return mapped
 
 
 def one_blas_thread() -> Any:

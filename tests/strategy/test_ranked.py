@@ -13,15 +13,15 @@ from nas.search.problem import Problem
 from nas.search.trial import Measurement, Trial
 from nas.space.architecture import Architecture
 from nas.space.loader import load_space
-from nas.strategy import ranked
 from nas.strategy.evolution import Evolution
 from nas.strategy.random import RandomSearch
 from nas.strategy.ranked import Ranked, RankedOptions, candidates
 from nas.strategy.strategy import Strategy
+from nas.strategy.surrogate import Surrogate
 from tests.strategy.conformance import StrategyConformance
 from tests.strategy.landscape import ACCURACY, FLOPS, LOSS, PARAMS, all_of, problem_of, run
 
-QUICK = RankedOptions(candidates=2_000)
+QUICK = RankedOptions(initial=20, candidates=1_000)
 
 
 class TestRanked(StrategyConformance):
@@ -46,7 +46,9 @@ def covered(trials: Sequence[Trial], every: Sequence[Trial], problem: Problem) -
         problem_of(),
         problem_of(None, "accuracy >= 0.42"),
         problem_of(None, "flops <= 1.2e6", "params >= 8000"),
-        problem_of(objectives=(Objective(ACCURACY), Objective(FLOPS))),
+        pytest.param(
+            problem_of(objectives=(Objective(ACCURACY), Objective(FLOPS))), marks=pytest.mark.slow
+        ),
         problem_of(objectives=(Objective(LOSS), Objective(FLOPS), Objective(PARAMS))),
     ],
     ids=["two objectives", "learnt constraint", "exact constraints", "maximised", "three"],
@@ -55,16 +57,16 @@ def test_it_covers_more_than_twice_as_many_random_ones(problem: Problem) -> None
     every = all_of(problem)
     ours, others = (
         statistics.median(
-            covered(run(strategy, problem, seed, count), every, problem) for seed in range(3)
+            covered(run(strategy, problem, seed, count), every, problem) for seed in range(2)
         )
-        for strategy, count in ((Ranked(QUICK), 80), (RandomSearch(), 160))
+        for strategy, count in ((Ranked(QUICK), 60), (RandomSearch(), 120))
     )
     assert ours > others
 
 
 def test_the_first_sample_has_the_ends_and_is_spread() -> None:
     problem = problem_of(load_space("cifar10_small"))
-    first = [trial.architecture for trial in run(Ranked(QUICK), problem, 0, 30)]
+    first = [t.architecture for t in run(Ranked(RankedOptions(initial=30)), problem, 0, 30)]
     assert {problem.space.extreme(end) for end in ("smallest", "largest")} <= set(first)
 
     def apart(found: Sequence[Architecture]) -> float:
@@ -93,9 +95,8 @@ def test_the_first_sample_has_the_ends_and_is_spread() -> None:
 def test_a_batch_is_no_one_point_many_times() -> None:
     problem = problem_of(load_space("cifar10_small"))
     trials = run(Ranked(QUICK), problem, 0, 60)
-    flops = [trial.metrics["flops"] for trial in trials[-10:]]
-    seen = [trial.metrics["flops"] for trial in trials[:-10]]
-    assert max(flops) - min(flops) > 0.3 * (max(seen) - min(seen))
+    flops = [np.log(trial.metrics["flops"]) for trial in trials]
+    assert np.ptp(flops[-10:]) > 0.3 * np.ptp(flops[:-10])
 
 
 def test_candidates_are_of_the_space_and_many_are_near_the_best() -> None:
@@ -139,7 +140,7 @@ def test_a_ranker_worse_than_counting_parameters_is_not_used(
     problem = problem_of()
     trials = run(Ranked(QUICK), problem, 0, 50)
     used = Ranked(QUICK).propose(problem, 0, trials, 10)
-    monkeypatch.setattr(ranked.Model, "trusted", False)
+    monkeypatch.setattr(Surrogate, "trusted", False)
     instead = Ranked(QUICK).propose(problem, 0, trials, 10)
     assert len(set(instead)) == 10
     assert set(instead) != set(used)

@@ -1,0 +1,151 @@
+"""What do the trials teach of architectures that nobody has scored, and which of them pay?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.search.objective import Objective
+from nas.search.pareto import Losses, losses_of, non_dominated, reference_point
+from nas.search.problem import Problem
+from nas.search.trial import Trial
+from nas.space.features import Features
+from nas.space.population import Codes
+from nas.strategy import improvement
+from nas.strategy.ranker import Ranker
+
+# With fewer scored trials than this nothing is learnt from them.
+FEWEST = 8
+# Members are compared anew whenever there are half as many trials more.
+GROWTH = 1.5
+# A linear ranker looks through all candidates, the chosen one through the best of them.
+QUICK = "linear_losses"
+FINALISTS = 10_000
+
+Rankers = Mapping[str, Ranker]
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A ranker for each wanted metric that is not exact, and the front that is to be widened.
+
+    A constraint's metric that is no exact cost is learnt as an objective is.
+    """
+
+    problem: Problem
+    rankers: Rankers
+    quick: Rankers
+    front: Losses
+    """(k, objectives), of the trials that keep all constraints."""
+    reference: tuple[float, ...]
+
+    @classmethod
+    def of(cls, problem: Problem, seed: int, trials: Sequence[Trial]) -> Surrogate:
+        """Fitted to scored trials, at least `FEWEST`."""
+        features = Features.of_space(problem.space)
+        codes = features.codes([trial.architecture for trial in trials])
+        params = _parameters(problem, trials)
+        exact = problem.costs_of(codes[:1])
+        rankers, quick = {}, {}
+        for name in problem.wanted:
+            if name not in exact:
+                values = np.array([trial.metrics[name] for trial in trials], dtype=np.float64)
+                samples = _Samples(features, codes, values * _sign(problem, name), params, seed)
+                rankers[name] = samples.ranker(None)
+                linear = rankers[name].member == QUICK
+                quick[name] = rankers[name] if linear else samples.ranker(QUICK)
+        kept = [trial for trial in trials if problem.violation(trial.metrics) == 0]
+        front = losses_of(kept, problem.objectives)
+        front = front[non_dominated(front)] if len(front) else front
+        return cls(problem, rankers, quick, front, reference_point(trials, problem.objectives))
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every ranker orders better than a count of parameters does."""
+        return all(each.trusted for each in self.rankers.values())
+
+    def batch(self, codes: Codes, count: int, optimism: float) -> list[int]:
+        """Rows of up to `count` genomes (n, genes) that together widen the front the most."""
+        rows = np.arange(len(codes))
+        if len(codes) > FINALISTS and self.quick != self.rankers:
+            losses, violations = self._predicted(codes, self.quick, 0.0)
+            rows = np.flatnonzero(violations <= np.partition(violations, FINALISTS)[FINALISTS])
+            leading = improvement.leading(losses[rows], self.front, self.reference, FINALISTS)
+            rows = rows[leading]
+        losses, violations = self._predicted(codes[rows], self.rankers, optimism)
+        rows, losses = (
+            each[violations == violations.min(initial=np.inf)] for each in (rows, losses)
+        )
+        found = improvement.batch(losses, self.front, self.reference, count)
+        return [int(rows[row]) for row in found]
+
+    def _predicted(
+        self, codes: Codes, rankers: Rankers, optimism: float
+    ) -> tuple[Losses, NDArray[np.float64]]:
+        """Losses (n, objectives) of genomes, and by how much (n,) they break learnt constraints."""
+        values = dict(self.problem.costs_of(codes))
+        for name, ranker in rankers.items():
+            low = ranker.predict(codes, optimism=optimism)
+            values[name] = low * _sign(self.problem, name)
+        losses = np.empty((len(codes), len(self.problem.objectives)))
+        for column, objective in enumerate(self.problem.objectives):
+            losses[:, column] = values[objective.metric.name] * _direction(objective)
+        violations = np.zeros(len(codes))
+        for constraint in self.problem.constraints:
+            if constraint.metric in rankers:
+                violations += constraint.violations(values[constraint.metric])
+        return losses, violations
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """All trials as a ranker takes them; `losses` (n,) are smaller for the better."""
+
+    features: Features
+    codes: Codes
+    losses: NDArray[np.float64]
+    params: NDArray[np.float64]
+    seed: int
+
+    def ranker(self, member: str | None) -> Ranker:
+        """One of all trials, its member chosen by the first of them on a fixed schedule."""
+        size = FEWEST
+        while round(size * GROWTH) <= len(self.losses):
+            size = round(size * GROWTH)
+        arrays = (each[:size].tobytes() for each in (self.codes, self.losses, self.params))
+        chosen = chosen_ranker(self.features, *arrays, self.seed, member)
+        return chosen if size == len(self.losses) else chosen.refit(self.codes, self.losses)
+
+
+# Pure, so that remembering it changes nothing but the time it takes.
+@lru_cache(maxsize=64)
+def chosen_ranker(
+    features: Features, codes: bytes, losses: bytes, params: bytes, seed: int, member: str | None
+) -> Ranker:
+    """A ranker of arrays in bytes; without `member` it is chosen by cross-validation."""
+    values, counts = np.frombuffer(losses), np.frombuffer(params)
+    rows = np.frombuffer(codes, dtype=np.int16).reshape(len(values), -1)
+    return Ranker.fit(features, rows, values, seed=seed, member=member, baseline=counts)
+
+
+def _parameters(problem: Problem, trials: Sequence[Trial]) -> NDArray[np.float64]:
+    """Parameter counts (n,), the baseline of every ranker; 0 where no cost tells them."""
+    counts = [problem.cost(trial.architecture).get("params", 0.0) for trial in trials]
+    return np.array(counts, dtype=np.float64)
+
+
+def _sign(problem: Problem, name: str) -> float:
+    """+1 where smaller values of a metric are better, or what a constraint asks for; else -1."""
+    for objective in problem.objectives:
+        if objective.metric.name == name:
+            return _direction(objective)
+    asked = next(each for each in problem.constraints if each.metric == name)
+    return 1.0 if asked.operator == "<=" else -1.0
+
+
+def _direction(objective: Objective) -> float:
+    return 1.0 if objective.metric.direction == "minimize" else -1.0
