@@ -2,8 +2,9 @@
 
     python benchmarks/ranker.py TABLE.json --train 100 --splits 20 --seed 0 --json
 
-For each split a ranker is fitted to `--train` random rows, its member chosen by cross-validation
-among them, and Kendall's tau-b is taken over all other rows. TABLE.json is a list of networks as
+For each split a ranker is fitted to `--train` random rows, its members weighed by cross-validation
+among them, and Kendall's tau-b is taken over all other rows. `member` is the one that most often
+weighs most. TABLE.json is a list of networks as
 NAS-Bench-BERT's `nas_bench_bert.json` has them: plain values and lists of layers, and beside them a
 score (`--score`), an `id` and `..._seconds`, which are no part of the network. Without it the
 table is looked for as `nas_bench_bert.json` in NAS_DATA_DIR.
@@ -19,7 +20,7 @@ import contextlib
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from benchmarks.measuring.options import whole
 from benchmarks.measuring.report import machine, parser, print_table, write
 from nas.search.rank_correlation import kendall_tau
 from nas.space.features import Codes, Features
-from nas.strategy.ranker import Ranker
+from nas.strategy.ranker import Ranker, weights_of
 from nas.strategy.ranker_members import MEMBERS
 from nas.task.task import data_root
 
@@ -114,7 +115,8 @@ def tau_of(scores: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
 def measured(table: Table, train: int, splits: int, seed: int, members: bool) -> dict[str, Any]:
     """The figures of rankers fitted to `train` rows, over all rows not trained on."""
     taus, expected, counted = list[float](), list[float](), list[float]()
-    seconds, trusted, chosen = list[float](), 0, Counter[str]()
+    seconds, trusted = list[float](), 0
+    chosen, shares = Counter[str](), defaultdict[str, float](float)
     single: dict[str, list[float]] = {name: [] for name in MEMBERS if members}
     for order in splits_of(table, train, splits, seed):
         known, held_out = order[:train], order[train:]
@@ -125,7 +127,10 @@ def measured(table: Table, train: int, splits: int, seed: int, members: bool) ->
         ranker = Ranker.fit(*given, seed=seed, baseline=baseline)
         seconds.append(time.perf_counter() - start)
         taus.append(tau_of(ranker.score(codes), losses))
-        chosen[ranker.member] += 1
+        weights = weights_of(ranker.member)
+        for name, weight in weights.items():
+            shares[name] += weight / splits
+        chosen[max(weights, key=lambda name: weights[name], default=ranker.member)] += 1
         trusted += bool(ranker.trusted)
         if ranker.tau is not None:
             expected.append(ranker.tau)
@@ -140,7 +145,8 @@ def measured(table: Table, train: int, splits: int, seed: int, members: bool) ->
         "tau_params": fmean(counted) if counted else None,
         "tau_cross_validated": fmean(expected) if expected else None,
         "member": chosen.most_common(1)[0][0],
-        "members_chosen": dict(chosen.most_common()),
+        "members_leading": dict(chosen.most_common()),
+        "mean_weights": dict(shares),
         "trusted": trusted,
         "train": train,
         "held_out": len(table.losses) - train,
@@ -175,10 +181,10 @@ def show(path: Path, all_figures: Sequence[Mapping[str, Any]]) -> None:
         counted = "-" if each["tau_params"] is None else f"{each['tau_params']:.3f}"
         line = [str(each["train"]), f"{each['tau']:.3f} ({each['tau_sd']:.3f})", counted]
         line += [f"{each['tau_of_members'][name]:.3f}" for name in singles]
-        line += [f"{each['member']} ({each['members_chosen'][each['member']]})"]
+        line += [f"{each['member']} ({each['members_leading'][each['member']]})"]
         lines.append([*line, ", ".join(missed(each)) or "none"])
     first = all_figures[0]
-    heads = ("rows", "tau (sd)", "parameters", *singles, "chosen most often", "bars missed")
+    heads = ("rows", "tau (sd)", "parameters", *singles, "weighs most in (splits)", "bars missed")
     print_table(
         f"{path.name}: Kendall's tau over all rows not trained on, {first['splits']} splits, "
         f"seed {first['seed']}",
