@@ -40,7 +40,7 @@ def run(
         architecture = space.build(tuple(g if i in active else -1 for i, g in enumerate(genome)))
         metrics = lookup(architecture)
         for constraint in problem.constraints:
-            pass
+            asked.set_constraint(str(constraint), constraint.excess(metrics))
         study.tell(asked, [objective.loss(metrics) for objective in problem.objectives])
         trials.append(Trial("search", index, architecture, Measurement.of(metrics)))
     optuna.logging.set_verbosity(verbosity)

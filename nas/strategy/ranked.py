@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ from nas.space import population
 from nas.space.architecture import Architecture
 from nas.space.features import Features
 from nas.space.population import Codes
+from nas.space.search_space import SearchSpace
 from nas.strategy.evolution import Evolution, EvolutionOptions, extremes, survivors
 from nas.strategy.random import fresh
 from nas.strategy.repair import ENUMERABLE
@@ -31,8 +32,13 @@ from nas.strategy.surrogate import FEWEST, Surrogate
 DRAWN = 0.4
 PARENTS = 50
 MUTATED_GENES = 1.5
+# Under tight constraints children of feasible ones are added until this share is reached.
+ENOUGH, ROUNDS = 0.1, 4
 # Of the first sample, how many draws stand for choice for each place.
 DRAWS_EACH = 20
+
+
+Member = Literal["linear_pairs", "linear_ranks", "linear_losses", "boosted_ranks", "boosted_pairs"]
 
 
 class RankedOptions(BaseModel):
@@ -46,6 +52,8 @@ class RankedOptions(BaseModel):
     """Architectures spread over the space that are scored before the first ranker is fitted."""
     candidates: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
     """How many are drawn, or made of the best so far, and screened for every batch."""
+    member: Member | None = None
+    """The ranker; null: a blend, by cross-validation on the trials, anew as they become more."""
     optimism: Annotated[float, Field(ge=0, le=10)] = 0.0
     """How many standard errors of the ranker's score a candidate is taken to be better by."""
 
@@ -93,7 +101,7 @@ class Ranked:
         count: int,
     ) -> list[Architecture]:
         """The best batch of the candidates; fewer where too few are found."""
-        learnt = Surrogate.of(problem, seed, trials)
+        learnt = Surrogate.of(problem, seed, trials, self.options.member)
         if not learnt.trusted:
             evolution = Evolution(EvolutionOptions(population=max(2, len(trials) // 2)))
             return evolution.propose(problem, seed, trials, count)
@@ -101,8 +109,6 @@ class Ranked:
         codes = candidates(problem, trials, draws, self.options.candidates)
         before = population.keys(Features.of_space(problem.space).codes([*known]))
         codes = codes[~np.isin(population.keys(codes), before)]
-        costs = problem.costs_of(codes)
-        codes = codes[problem.analytic_violations(costs) == 0]
         rows = learnt.batch(codes, count, self.options.optimism)
         return [problem.space.build(tuple(codes[row].tolist())) for row in rows]
 
@@ -110,24 +116,45 @@ class Ranked:
 def candidates(
     problem: Problem, trials: Sequence[Trial], rng: np.random.Generator, count: int
 ) -> Codes:
-    """Up to `count` different genomes to choose from; all of a space that has no more.
+    """Up to `count` different genomes that keep the analytic constraints.
 
-    Random ones of the whole space, mutants of the best trials, and crossings of them, mutated.
+    All of a space that has no more; else random ones of the whole space, mutants of the best trials
+    and crossings of them, mutated. Where few of these keep the constraints, children of those that
+    do are added, `ROUNDS` times at most.
     """
     space = problem.space
     if space.size <= min(count, ENUMERABLE):
-        return space.genomes
+        return _feasible(problem, space.genomes)
     best = [each.architecture for each in survivors(trials, problem, PARENTS)]
     parents = Features.of_space(space).codes(best)
     drawn = population.sample(space, rng, round(DRAWN * count))
-    half = (count - len(drawn)) // 2
-    one, other, third = (parents[rng.integers(len(parents), size=half)] for _ in range(3))
+    made = [drawn, children(space, parents, rng, count - len(drawn))]
+    found = _feasible(problem, np.concatenate(made))
+    for _ in range(ROUNDS):
+        if len(found) >= ENOUGH * count or not len(found):
+            break
+        more = children(space, np.concatenate([parents, found]), rng, count)
+        found = _feasible(problem, np.concatenate([found, more]))
+    return found[:count]
+
+
+def children(space: SearchSpace, parents: Codes, rng: np.random.Generator, count: int) -> Codes:
+    """`count` genomes: mutants of the parents, and crossings of two, mutated by half as much."""
     rate = MUTATED_GENES / len(space.genes)
+    sizes = (count // 2, count // 2, count - count // 2)
+    one, other, alone = (parents[rng.integers(len(parents), size=size)] for size in sizes)
     crossed = population.mutate(space, population.cross(space, one, other, rng), rng, rate)
-    mutants = population.mutate(space, third, rng, 2 * rate)
-    made = np.concatenate([drawn, crossed, mutants])
-    _, rows = np.unique(population.keys(made), return_index=True)
-    return made[rows]
+    return np.concatenate([crossed, population.mutate(space, alone, rng, 2 * rate)])
+
+
+def _feasible(problem: Problem, codes: Codes) -> Codes:
+    """Each row once, those that keep the analytic constraints."""
+    _, rows = np.unique(population.keys(codes), return_index=True)
+    found = codes[rows]
+    if not problem.analytic_constraints:
+        return found
+    kept: Codes = found[problem.analytic_violations(problem.costs_of(found)) == 0]
+    return kept
 
 
 def spread_out(

@@ -44,8 +44,10 @@ class Surrogate:
     reference: tuple[float, ...]
 
     @classmethod
-    def of(cls, problem: Problem, seed: int, trials: Sequence[Trial]) -> Surrogate:
-        """Fitted to scored trials, at least `FEWEST`."""
+    def of(
+        cls, problem: Problem, seed: int, trials: Sequence[Trial], member: str | None
+    ) -> Surrogate:
+        """Fitted to scored trials, at least `FEWEST`; without `member` one is chosen."""
         features = Features.of_space(problem.space)
         codes = features.codes([trial.architecture for trial in trials])
         params = _parameters(problem, trials)
@@ -55,7 +57,7 @@ class Surrogate:
             if name not in exact:
                 values = np.array([trial.metrics[name] for trial in trials], dtype=np.float64)
                 samples = _Samples(features, codes, values * _sign(problem, name), params, seed)
-                rankers[name] = samples.ranker(None)
+                rankers[name] = samples.ranker(member)
                 linear = rankers[name].member == QUICK
                 quick[name] = rankers[name] if linear else samples.ranker(QUICK)
         kept = [trial for trial in trials if problem.violation(trial.metrics) == 0]
@@ -65,8 +67,8 @@ class Surrogate:
 
     @property
     def trusted(self) -> bool:
-        """Whether every ranker orders better than a count of parameters does."""
-        return all(each.trusted for each in self.rankers.values())
+        """Whether none is shown to order no better than a count of parameters does."""
+        return all(each.trusted is not False for each in self.rankers.values())
 
     def batch(self, codes: Codes, count: int, optimism: float) -> list[int]:
         """Rows of up to `count` genomes (n, genes) that together widen the front the most."""

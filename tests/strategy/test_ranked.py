@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,19 +16,31 @@ from nas.space.architecture import Architecture
 from nas.space.loader import load_space
 from nas.strategy.evolution import Evolution
 from nas.strategy.random import RandomSearch
-from nas.strategy.ranked import Ranked, RankedOptions, candidates
+from nas.strategy.ranked import Member, Ranked, RankedOptions, candidates
+from nas.strategy.ranker_members import MEMBERS
 from nas.strategy.strategy import Strategy
 from nas.strategy.surrogate import Surrogate
 from tests.strategy.conformance import StrategyConformance
 from tests.strategy.landscape import ACCURACY, FLOPS, LOSS, PARAMS, all_of, problem_of, run
 
-QUICK = RankedOptions(initial=20, candidates=1_000)
+QUICK = RankedOptions(initial=20, candidates=1_000, member="linear_losses")
 
 
 class TestRanked(StrategyConformance):
     @property
     def strategy(self) -> Strategy:
         return Ranked(QUICK)
+
+
+@pytest.mark.slow
+class TestRankedByCrossValidation(StrategyConformance):
+    @property
+    def strategy(self) -> Strategy:
+        return Ranked(RankedOptions(initial=20, candidates=1_000))
+
+
+def test_the_members_are_those_of_the_ranker() -> None:
+    assert get_args(Member) == tuple(MEMBERS)
 
 
 def covered(trials: Sequence[Trial], every: Sequence[Trial], problem: Problem) -> float:
@@ -132,6 +145,18 @@ def test_with_too_few_scores_random_ones_come() -> None:
         for trial in trials
     ]
     assert len(set(Ranked(QUICK).propose(problem, 0, failed, 10))) == 10
+
+
+def test_few_feasible_ones_are_enough_to_go_on_from() -> None:
+    space = load_space("cifar10_small")
+    smallest = problem_of(space).cost(space.extreme("smallest"))["flops"]
+    problem = problem_of(space, f"flops <= {2.2 * smallest}", "params >= 45000")
+    trials = run(Ranked(QUICK), problem, 0, 30)
+    assert len(trials) == 30
+    found = candidates(problem, trials, np.random.default_rng(0), 1_000)
+    assert len(found) >= 100
+    costs = problem.costs_of(found)
+    assert problem.analytic_violations(costs).max() == 0
 
 
 def test_a_ranker_worse_than_counting_parameters_is_not_used(
