@@ -223,15 +223,16 @@ def main() -> None:
         measured(given.read, train, given.splits, given.seed, given.members)
         for train in given.train
     ]
-    shown = {**all_figures[-1], "table": given.table.name, "machine": machine()}
+    shown = {"table": given.table.name, **all_figures[-1]}
     if len(all_figures) > 1:
         shown["all"] = all_figures
     if given.json:
         print(json.dumps(shown, allow_nan=False))
     else:
         show(given.table, all_figures)
-    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout):
-        write(given.out, shown)
+    if given.out is not None:
+        with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout):
+            write(given.out, {"machine": machine(), **shown})
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ ENOUGH = 8
 
 FOLDS = 5
 # Among few samples the folds decide much: more divisions into folds are averaged.
-DIVISIONS, DIVIDED = 4, 120
+DIVISIONS, DIVIDED = 4, 240
 # Halves of the samples that rankers are fitted on to see how far their scores lie apart.
 HALVES = 8
 # Of more samples than these, so many are compared with each other for a Kendall tau.
