@@ -46,6 +46,7 @@ STRATEGIES = Registry(
     {
         "random": "nas.strategy.random:RandomSearch",
         "evolution": "nas.strategy.evolution:Evolution",
+        "optuna": "nas.strategy.optuna:Optuna",
     },
 )
 EXECUTORS = Registry(
