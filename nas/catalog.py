@@ -47,6 +47,7 @@ STRATEGIES = Registry(
         "random": "nas.strategy.random:RandomSearch",
         "evolution": "nas.strategy.evolution:Evolution",
         "ranked": "nas.strategy.ranked:Ranked",
+        "optuna": "nas.strategy.optuna:Optuna",
     },
 )
 EXECUTORS = Registry(

@@ -27,12 +27,17 @@ def preflight(spec: SearchSpec, data_root: Path) -> str:
         DataError: files are missing or broken.
         SpecError: more is asked for than there is; it names key, given and available.
         MachineUnavailable: nobody answers where the workers are.
+        ModuleNotFoundError: the strategy needs a package that is not installed.
     """
     unknown = "the task's data and GPUs"
     try:
         executor: Executor = catalog.EXECUTORS.load(spec.executor.name)(spec.executor)
     except ModuleNotFoundError as error:
         return f"{unknown} ({missing_package(error)} is not installed here)"
+    # Wherever the workers are, proposals are made here: what they need that is missing is said now.
+    catalog.STRATEGIES.load(spec.strategy.name)(
+        spec.strategy.configured(catalog.STRATEGIES, "strategy")
+    )
     if place := executor.elsewhere():
         return f"{unknown} (they are those of {place})"
     if spec.executor.gpus > 0:

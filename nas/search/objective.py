@@ -67,11 +67,15 @@ class Constraint:
             )
         return cls(found[1], "<=" if found[2] == "<=" else ">=", bound)
 
+    def excess(self, metrics: Mapping[str, float]) -> float:
+        """How far the value lies beyond the bound, relative to it; negative when it is kept."""
+        value = metrics[self.metric]
+        beyond = value - self.bound if self.operator == "<=" else self.bound - value
+        return beyond / (abs(self.bound) or 1.0)
+
     def violation(self, metrics: Mapping[str, float]) -> float:
         """How far the bound is missed, relative to it; 0 when it is kept."""
-        value = metrics[self.metric]
-        excess = value - self.bound if self.operator == "<=" else self.bound - value
-        return max(0.0, excess) / (abs(self.bound) or 1.0)
+        return max(0.0, self.excess(metrics))
 
     def violations(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """`violation` of many values (n,) of the metric."""

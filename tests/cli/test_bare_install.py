@@ -46,6 +46,8 @@ def bare(commands: dict[str, list[Any]]) -> dict[str, dict[str, Any]]:
 def test_what_needs_no_engine_works(finished: Finished, tmp_path: Path) -> None:
     best = nas("pareto", finished.id, "--best", "--home", finished.home)
     path = written(tmp_path / "best.json", best.out)
+    given = {**SMALL, "executor": "ray", "strategy": {"name": "optuna", "sampler": "tpe"}}
+    optuna = written(tmp_path / "optuna.yaml", given)
     commands: dict[str, list[Any]] = {
         "help": ["--help"],
         "version": ["--version"],
@@ -55,14 +57,16 @@ def test_what_needs_no_engine_works(finished: Finished, tmp_path: Path) -> None:
         "request": ["search", "--schema"],
         "cost": ["cost", path, "--task", "digits", "--json"],
         "valid": ["search", DEMO, "--dry-run", "--json"],
+        "optuna": ["search", optuna, "--dry-run", "--json"],
         "pareto": ["pareto", finished.id, "--json", "--home", finished.home],
         "table": ["pareto", finished.id, "--home", finished.home],
         "compare": ["compare", finished.id, finished.id, "--home", finished.home, "--json"],
         "searches": ["list", "--home", finished.home],
     }
     found = bare(commands)
-    unknown = found["valid"].pop("err")
-    assert unknown == ("not checked: the task's data and GPUs (ray is not installed here)\n")
+    for name in ("valid", "optuna"):
+        unknown = found[name].pop("err")
+        assert unknown == "not checked: the task's data and GPUs (ray is not installed here)\n"
     for name, said in found.items():
         assert (said["code"], said.get("err", "")) == (0, ""), name
         assert said["out"] == nas(*commands[name]).out, name
@@ -111,6 +115,19 @@ def test_the_rest_names_what_to_install_and_leaves_nothing(
         assert said["err"].count("error: ") == 1
     assert not home.exists()
     assert not page.exists()
+
+
+def test_a_strategy_whose_package_is_missing_is_told_before_anything_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    spec = written(tmp_path / "spec.yaml", {**SMALL, "strategy": "optuna"})
+    home = tmp_path / "home"
+    for command in (["search", spec], ["search", spec, "--dry-run"]):
+        refused(nas(*command, "--home", home), "this needs optuna", "etnas[engine]")
+    assert not home.exists()
+    fitting = written(tmp_path / "other.yaml", {**SMALL, "strategy": "random"})
+    assert nas("search", fitting, "--dry-run", "--home", home).code == 0
 
 
 def test_a_fault_of_our_own_imports_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
