@@ -132,7 +132,7 @@ def _ranker(tried: RankerTest) -> str:
 
 
 def _against(what: str, found: Agreements | None, bar: float) -> Iterator[str]:
-    """What speaks against an agreement."""
+    """What speaks against an agreement, if anything, in one clause."""
     if found is None or found.score.n < FEWEST:
         yield f"there is no tau of {what}: it takes {FEWEST}"
         return
@@ -140,13 +140,13 @@ def _against(what: str, found: Agreements | None, bar: float) -> Iterator[str]:
     if score.tau is None:
         yield f"there is no tau of {what}: scores of one side are all equal, or not finite"
         return
-    if score.tau < bar:
-        yield f"Kendall's tau of {what} is {score.tau:+.3f}, below the {bar:g} asked for"
-    if score.low is None:
-        yield f"the tau of {what} has no interval"
-    elif score.low <= max(0.0, params):
-        least = f"{params:+.3f}, that of parameters alone" if params > 0 else "chance"
-        yield f"the interval of the tau of {what} begins at {score.low:+.3f}, not above {least}"
+    faults = [f"below the {bar:g} asked for"] if score.tau < bar else []
+    # Networks of one size are not ranked by it, and some are by the reverse: chance is the least.
+    if score.low is None or score.low <= max(0.0, params):
+        least = f"the {params:+.2f} of parameters alone" if params > 0 else "chance"
+        faults.append(f"not surely above {least}")
+    if faults:
+        yield f"Kendall's tau of {what} is {agreement(score)}, {' and '.join(faults)}"
 
 
 def _trusted(asked: Gate, found: Fidelity, tried: RankerTest) -> str:

@@ -11,7 +11,7 @@ from nas.report.architecture import looks, outline, strip
 from nas.report.evidence import Member, Summary, plain
 from nas.report.front import FONT, figure
 from nas.report.table import DOMINATED, DOMINATED_MEANS, Table, place_of, quantity, tables
-from nas.report.trust import agreements, picture, sentences
+from nas.report.trust import agreements, method, picture
 from nas.report.words import words
 from nas.search.pareto import scored
 from nas.search.spec import SearchSpec
@@ -66,6 +66,7 @@ th {{ color: #52606d; font-weight: 600; white-space: nowrap; }}
 .verdict {{ background: #f5f7fa; border-radius: 3px; overflow-wrap: anywhere; }}
 .verdict.passed {{ border-color: #009E73; }}
 .verdict.failed {{ border-color: #D55E00; }}
+.square {{ max-width: 760px; }}
 .none {{ padding: 20px; background: #f5f7fa; border-radius: 6px; }}
 @media (max-width: 760px) {{
 main {{ padding: 20px 14px 48px; }}
@@ -152,12 +153,13 @@ def _verdict(summary: Summary) -> str:
 def _trust(summary: Summary, trials: Sequence[Trial]) -> str:
     """The check of the ranking: networks drawn, taus in a table, how they were come by."""
     shown = agreements(summary)
-    parts = [f"<p>{_prose(sentence)}</p>" for sentence in sentences(summary)]
+    parts = [f"<p>{_prose(sentence)}</p>" for sentence in method(summary)]
     if shown.rows:
         parts.insert(0, _table(shown))
     # Where a network was scored, the front's figure has brought the library.
     if summary.fidelity is not None and summary.fidelity.networks:
-        parts.insert(0, _drawn(picture(summary, trials), "fidelity", library=False))
+        drawn = _drawn(picture(summary, trials), "fidelity", library=False)
+        parts.insert(0, f'<div class="square">{drawn}</div>')
     return "".join(parts) or f'<p class="none">{_prose(summary.gate.sentence)}</p>'
 
 

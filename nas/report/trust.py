@@ -8,11 +8,11 @@ from typing import Any
 
 from nas.cost.analytic import PARAMS
 from nas.report.architecture import layer_lines, outline, share_efficient
-from nas.report.evidence import Fidelity, Summary, TrainedAlone
+from nas.report.evidence import Summary, TrainedAlone
 from nas.report.fidelity import agreement
 from nas.report.front import FAINT, INK, NEUTRAL, SCALE, axis, layout
 from nas.report.table import Table, quantity
-from nas.search.fidelity import Agreements, RankerTest
+from nas.search.fidelity import Agreements
 from nas.search.objective import Metric
 from nas.search.rank_correlation import RankAgreement, null_error
 from nas.search.trial import Trial
@@ -21,39 +21,43 @@ from nas.space.architecture import Architecture
 
 def sentences(summary: Summary) -> list[str]:
     """What the check of the ranking found, beyond its verdict; none where there was none."""
-    said = []
-    if summary.fidelity is not None:
-        said += _supernet(summary.fidelity)
-    if summary.ranker_test is not None:
-        said += _ranker(summary.ranker_test)
-    return said
-
-
-def _supernet(found: Fidelity) -> list[str]:
-    n, recipe = len(found.networks), found.recipe
-    lost = f"; {found.lost} have no result" if found.lost else ""
-    left = f" of {found.planned} planned" if n < found.planned else ""
-    said = [
-        f"To check the ranking, {n} networks{left} were trained alone for {recipe['steps']} steps "
-        f"each, with one seed, and scored on the examples that slices are scored on{lost}.",
-    ]
-    if found.agreements.score.tau is not None:
+    found, tried = summary.fidelity, summary.ranker_test
+    said = method(summary)
+    if found is not None and found.agreements.score.tau is not None:
+        n = len(found.networks)
         said.append(
-            f"Kendall's tau with {found.metric} trained alone, 95% bootstrap intervals: supernet "
-            f"score {_beside(found.agreements)}. Between scores with nothing in common tau's "
-            f"standard error is {null_error(n):.2f} over {n} networks."
+            f"Kendall's tau with {found.metric} trained alone: supernet score "
+            f"{_beside(found.agreements)}. Between scores with nothing in common tau's standard "
+            f"error is {null_error(n):.2f} over {n} networks."
+        )
+    if tried is not None and tried.agreements is not None:
+        said.append(
+            "Kendall's tau with the supernet's score over these random controls: ranker "
+            f"{_beside(tried.agreements)}."
         )
     return said
 
 
-def _ranker(tried: RankerTest) -> list[str]:
-    if tried.agreements is None:
-        return [f"No ranker was tried on networks that it never saw: {tried.reason}."]
-    return [
-        f"A ranker ({tried.member}) that learnt from the {tried.fitted} networks of the search was "
-        f"tried on {tried.agreements.score.n} random controls that it never saw; Kendall's tau "
-        f"with the supernet's score: ranker {_beside(tried.agreements)}."
-    ]
+def method(summary: Summary) -> list[str]:
+    """How the ranking was checked: on what, and by which recipe."""
+    found, tried, said = summary.fidelity, summary.ranker_test, list[str]()
+    if found is not None:
+        n = len(found.networks)
+        planned = f" of {found.planned} planned" if n < found.planned else ""
+        lost = f"; {found.lost} have no result" if found.lost else ""
+        said.append(
+            f"To check the ranking, {n}{planned} networks on and below the front were trained "
+            f"alone for {found.recipe['steps']} steps each, with one seed, and scored on the "
+            f"validation examples that slices are scored on{lost}."
+        )
+    if tried is not None and tried.agreements is not None:
+        said.append(
+            f"A ranker ({tried.member}) that learnt from the scores of {tried.fitted} networks of "
+            f"the search was tried on {tried.agreements.score.n} random controls that it never saw."
+        )
+    elif tried is not None:
+        said.append(f"No ranker was tried on networks that it never saw: {tried.reason}.")
+    return said
 
 
 def _beside(found: Agreements) -> str:
@@ -68,25 +72,27 @@ def agreements(summary: Summary) -> Table:
     rows: list[tuple[str, ...]] = []
     if summary.fidelity is not None:
         found, bar = summary.fidelity.agreements, summary.gate.supernet_tau
-        rows += _rows("trained alone", "supernet score", found, bar)
+        rows += _rows("supernet score", f"{found.score.n} trained alone", found, bar)
     tried = summary.ranker_test
     if tried is not None and tried.agreements is not None:
         found, bar = tried.agreements, summary.gate.ranker_tau
-        rows += _rows("supernet score, unseen", f"ranker ({tried.member})", found, bar)
+        rows += _rows(f"ranker ({tried.member})", f"{found.score.n} unseen slices", found, bar)
     return Table(
-        "Who ranks networks as what: Kendall's tau",
-        ("ranked by", "held against", "networks", "tau", "95% interval", "asked for"),
+        "Agreement of rankings: Kendall's tau, 95% bootstrap interval",
+        ("ranked by", "networks", "tau", "interval", "asked for"),
         tuple(rows),
-        (("held against",), ("networks",)),
+        (("asked for",),),
     )
 
 
-def _rows(truth: str, name: str, found: Agreements, bar: float) -> list[tuple[str, ...]]:
-    asked = f"{bar:g}, above parameters"
-    each = ((name, found.score, asked), ("number of parameters", found.params, ""))
+def _rows(name: str, networks: str, found: Agreements, bar: float) -> list[tuple[str, ...]]:
     return [
-        (ranker, truth, str(given.n), _tau(given.tau), _interval(given), wanted)
-        for ranker, given, wanted in (*each, ("depth", found.depth, ""))
+        (ranker, networks, _tau(given.tau), _interval(given), wanted)
+        for ranker, given, wanted in (
+            (name, found.score, f"{bar:g}"),
+            ("number of parameters", found.params, ""),
+            ("depth", found.depth, ""),
+        )
     ]
 
 
@@ -131,7 +137,7 @@ def picture(summary: Summary, trials: Sequence[Trial]) -> Any:
         made.add_scatter(name=name, legendgroup=name, marker=key, **drawn)
     colours = {"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": SCALE}
     made.update_layout(**layout(), coloraxis=colours)
-    made.update_layout(height=480)
+    made.update_layout(height=560)
     made.update_xaxes(**axis(metric, [each.supernet for each in networks], " on the supernet"))
     made.update_yaxes(**axis(metric, [each.alone for each in networks], " trained alone"))
     return made

@@ -14,6 +14,7 @@ from nas.search.fidelity import (
     learnt_and_unseen,
     networks_to_train,
 )
+from nas.search.rank_correlation import FEWEST
 from nas.search.spec import SearchSpec
 from nas.search.trial import Proposal, Trial
 from nas.space.features import Features
@@ -51,8 +52,9 @@ def try_ranker(spec: SearchSpec, trials: Sequence[Trial]) -> RankerTest:
     A pure function of the trials. No control that the search has, too, takes part.
     """
     learnt, unseen = learnt_and_unseen(spec, trials)
-    if not unseen:
-        return RankerTest("", len(learnt), None, "no random control was scored")
+    if len(learnt) < FEWEST or len(unseen) < FEWEST:
+        many = f"{len(learnt)} scored networks to learn from and {len(unseen)} to be tried on"
+        return RankerTest("", len(learnt), None, f"there are {many}; {FEWEST} of each are needed")
     loss = spec.primary.loss
     features = Features.of_space(spec.search_space)
     codes = features.codes([trial.architecture for trial in learnt])
