@@ -16,11 +16,11 @@ from nas.search.fidelity import (
 )
 from nas.search.rank_correlation import FEWEST
 from nas.search.spec import SearchSpec
-from nas.search.trial import Proposal, Trial
+from nas.search.trial import Proposal, Trial, TrialRole
 from nas.space.features import Features
 from nas.strategy.ranker import Ranker
 
-PHASE = "fidelity"
+PHASE: TrialRole = "fidelity"
 
 
 def check_ranking(running: Running) -> None:
