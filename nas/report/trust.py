@@ -76,7 +76,7 @@ def agreements(summary: Summary) -> Table:
     tried = summary.ranker_test
     if tried is not None and tried.agreements is not None:
         found, bar = tried.agreements, summary.gate.ranker_tau
-        rows += _rows(f"ranker ({tried.member})", f"{found.score.n} unseen slices", found, bar)
+        rows += _rows("ranker", f"{found.score.n} unseen slices", found, bar)
     return Table(
         "Agreement of rankings: Kendall's tau, 95% bootstrap interval",
         ("ranked by", "networks", "tau", "interval", "asked for"),

@@ -304,7 +304,7 @@ class TestTold:
         shown = agreements(checked(slices, faithful))
         assert [row[0] for row in shown.rows] == [
             "supernet score", "number of parameters", "depth",
-            "ranker (boosted)", "number of parameters", "depth",
+            "ranker", "number of parameters", "depth",
         ]  # fmt: skip
         assert [row[1] for row in shown.rows] == ["24 trained alone"] * 3 + ["60 unseen slices"] * 3
         assert shown.rows[0][2:] == ("+1.00", "[+1.00, +1.00]", "0.5")
