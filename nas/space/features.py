@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from nas.space.architecture import Architecture
 from nas.space.layer import ALIASES
+from nas.space.plain_networks import is_number, key_of, names_in, read_network, values_in
 from nas.space.search_space import SearchSpace
 
 Codes = NDArray[np.int16]
@@ -36,14 +35,13 @@ class Column:
 
     @property
     def numeric(self) -> bool:
-        """Whether the values are numbers and so have a mean; of others the codes are no numbers."""
-        return all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
+        """Whether the values are numbers and so have a mean; the codes of others have none."""
+        return all(map(is_number, self.values))
 
     @property
     def name(self) -> str:
         """Where it stands: `decoder.2.heads`."""
-        parts = (self.stack, None if self.layer is None else str(self.layer), self.field)
-        return ".".join(part for part in parts if part)
+        return _joined(self.stack, "" if self.layer is None else str(self.layer), self.field)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,27 +71,27 @@ class Features:
     def of_networks(cls, networks: Sequence[Mapping[str, Any]]) -> Features:
         """The features of a table, from the values that its networks take.
 
-        A network maps names to plain values and to lists of layers, a layer names to plain values;
-        a mapping within a network is read as `encoder.width`, one within a layer as a value. What
-        one network or layer does not name and another does is None there. Raises ValueError for
-        anything else, and without networks.
+        A network maps names to plain values and to lists of layers, a layer names to plain values
+        (`nas.space.plain_networks`). What one network or layer does not name and another does is
+        None there. Raises ValueError for anything else, and without networks.
         """
         if not networks:
             raise ValueError("no networks given; features are made of at least one")
-        tables = [_read(network) for network in networks]
-        outside = _names(outer for outer, _ in tables)
-        held = {n: [t.get(n, []) for _, t in tables] for n in _names(t for _, t in tables)}
+        tables = [read_network(network) for network in networks]
+        held = {
+            name: [t.get(name, []) for _, t in tables] for name in names_in(t for _, t in tables)
+        }
         stacks = {name: stack for name, stack in held.items() if any(stack)}
-        columns = []
-        for name, stack in stacks.items():
-            columns.append(Column(name, None, "depth", tuple(sorted({len(s) for s in stack}))))
-        for field in outside:
-            columns.append(
-                Column("", None, field, _values(outer.get(field) for outer, _ in tables))
-            )
+        columns = [
+            Column(name, None, "depth", values_in(map(len, stack)))
+            for name, stack in stacks.items()
+        ]
+        for field in names_in(outer for outer, _ in tables):
+            values = values_in(outer.get(field) for outer, _ in tables)
+            columns.append(Column("", None, field, values))
         for name, stack in stacks.items():
             layers = list(itertools.chain(*stack))
-            fields = {f: _values(layer.get(f) for layer in layers) for f in _names(layers)}
+            fields = {f: values_in(layer.get(f) for layer in layers) for f in names_in(layers)}
             columns += [
                 Column(name, index, field, values)
                 for index in range(max(map(len, stack)))
@@ -117,15 +115,16 @@ class Features:
         return np.array(rows, dtype=np.int16).reshape(len(rows), len(self.columns))
 
     def _row(self, network: Mapping[str, Any]) -> list[int]:
-        outer, inner = _read(network)
-        fields = {(c.stack, c.layer is None, c.field) for c in self.columns}
+        outer, stacks = read_network(network)
+        known = {(c.stack, c.layer is None, c.field) for c in self.columns}
         given = [("", True, name) for name in outer]
-        given += [(stack, False, name) for stack in inner for name in _names(inner[stack])]
-        if unknown := [each for each in given if each not in fields]:
-            raise ValueError(f"{unknown[0][0]}.{unknown[0][2]}: no name of the table's".lstrip("."))
+        given += [(stack, False, name) for stack in stacks for name in names_in(stacks[stack])]
+        for each in given:
+            if each not in known:
+                raise ValueError(f"{_joined(each[0], each[2])}: no name of the table's")
         row = []
-        for position, column in enumerate(self.columns):
-            layers = inner.get(column.stack, [])
+        for column, indices in zip(self.columns, self._indices, strict=True):
+            layers = stacks.get(column.stack, [])
             if column.layer is None:
                 value = len(layers) if self._is_depth(column) else outer.get(column.field)
             elif column.layer < len(layers):
@@ -133,141 +132,211 @@ class Features:
             else:
                 row.append(-1)
                 continue
-            index = self._indices[position].get(_key(value))
-            if index is None:
+            if key_of(value) not in indices:
                 shown = ", ".join(map(str, column.values))
-                raise ValueError(f"{column.name}: {value!r} is no value of the table's: {shown}")
-            row.append(index)
+                raise ValueError(f"{column.name}: {value!r} is none of the table's values: {shown}")
+            row.append(indices[key_of(value)])
         return row
 
     @cached_property
     def _indices(self) -> tuple[dict[Any, int], ...]:
-        return tuple({_key(v): i for i, v in enumerate(c.values)} for c in self.columns)
+        return tuple({key_of(v): i for i, v in enumerate(c.values)} for c in self.columns)
 
     def per_layer(self, codes: Codes) -> Matrix:
         """(n, features): every choice one-hot, each layer's apart, and the interactions.
 
-        Besides each stack's depth as a number and, of each layer that not all depths have, whether
-        it is there. All features of an absent layer are zero. Raises ValueError for another number
-        of columns.
+        Before them each stack's depth as a number and, of each layer that not all depths have,
+        whether it is there. All features of an absent layer are zero. Raises ValueError for codes
+        of another number of columns.
         """
-        return self._filled(self._per_layer, codes)
+        layout, width = self._layout, len(self.per_layer_names)
+        found = np.zeros((self._checked(codes), width), dtype=np.float32)
+        flat = found.reshape(-1)
+        for start, rows in self._rows(codes):
+            hot = rows[layout.hot]
+            there = hot >= 0
+            first = np.arange(start, start + rows.shape[1]) * width
+            places = np.where(there, hot, 0) + layout.offsets[:, None] + first
+            flat[places.T.ravel()] = there.T.ravel()
+            for column, (position, table) in enumerate(layout.numbers):
+                found[start : start + rows.shape[1], column] = table[rows[position]]
+        return found
 
     def averages(self, codes: Codes) -> Matrix:
         """(n, features): by stack the depth, shares of each choice and means of numbers.
 
         They are taken over the layers that are there. What has a single value is left out. Raises
-        ValueError for another number of columns.
+        ValueError for codes of another number of columns.
         """
-        return self._filled(self._averages, codes)
+        return self._grouped(self._groups, codes, _Group.mean)
+
+    def places(self, codes: Codes) -> Matrix:
+        """(n, features): whether a choice, or larger numbers, stand early or late in their stack.
+
+        Means over the layers that are there of the choice (0 or 1) or number (in units of its
+        range) times the layer's place, from -1 for the first to 1 for the last; 0 in a single
+        layer. Raises ValueError for codes of another number of columns.
+        """
+        return self._grouped(self._inner_groups, codes, _Group.place)
 
     @property
     def per_layer_names(self) -> tuple[str, ...]:
         """What the features of `per_layer` are: `decoder.2.heads=4`."""
-        return tuple(name for block in self._per_layer for name in block.names)
+        return self._layout.names
 
     @property
     def averages_names(self) -> tuple[str, ...]:
-        """What the features of `averages` are: `decoder.heads`, `decoder.attention=softmax`."""
-        return tuple(name for block in self._averages for name in block.names)
+        """What the features of `averages` are: `decoder.*.heads`, `*.attention=softmax`."""
+        return tuple(name for group in self._groups for name in group.names)
 
-    def _filled(self, blocks: Sequence[_Block], codes: Codes) -> Matrix:
+    @property
+    def places_names(self) -> tuple[str, ...]:
+        """What the features of `places` are, named as in `averages`."""
+        return tuple(name for group in self._inner_groups for name in group.names)
+
+    def _checked(self, codes: Codes) -> int:
         if codes.ndim != 2 or codes.shape[1] != len(self.columns):
             raise ValueError(f"codes of shape {codes.shape}; (n, {len(self.columns)}) is allowed")
-        sizes = [len(self.columns[second].values) for _, second in self.interactions]
-        found = np.empty((len(codes), sum(len(each.names) for each in blocks)), dtype=np.float32)
+        return len(codes)
+
+    def _rows(self, codes: Codes) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """(first row, codes by column (columns + interactions, rows)) of each chunk."""
+        count = len(self.columns)
+        one, other = np.array(self.interactions, dtype=np.intp).reshape(-1, 2).T
+        sizes = np.array([len(self.columns[i].values) for i in other], dtype=np.intp)[:, None]
         for start in range(0, len(codes), CHUNK):
-            rows = [*codes[start : start + CHUNK].T.astype(np.intp, order="C")]
-            for (first, second), size in zip(self.interactions, sizes, strict=True):
-                rows.append(np.where(rows[first] < 0, -1, rows[first] * size + rows[second]))
+            part = codes[start : start + CHUNK]
+            rows = np.empty((count + len(one), len(part)), dtype=np.intp)
+            rows[:count] = part.T
+            rows[count:] = np.where(rows[one] < 0, -1, rows[one] * sizes + rows[other])
+            yield start, rows
+
+    def _grouped(self, groups: Sequence[_Group], codes: Codes, features: Any) -> Matrix:
+        width = sum(len(group.names) for group in groups)
+        found = np.empty((self._checked(codes), width), dtype=np.float32)
+        for start, rows in self._rows(codes):
             end = 0
-            for block in blocks:
-                place = slice(end, end := end + len(block.names))
-                found[start : start + CHUNK, place] = block.of(rows)
+            for group in groups:
+                place = slice(end, end := end + len(group.names))
+                found[start : start + rows.shape[1], place] = features(group, rows)
         return found
 
     @cached_property
-    def _per_layer(self) -> tuple[_Block, ...]:
-        blocks, seen = [], set[tuple[str, int]]()
+    def _layout(self) -> _Layout:
+        numbers, hot = list[tuple[str, int, list[float]]](), list[tuple[int, list[str]]]()
+        seen = set[tuple[str, int]]()
         for position, column in enumerate(self.columns):
+            values, stack = column.values, column.stack
             if self._is_depth(column):
-                blocks.append(_number([position], [column], column.name))
+                numbers.append((column.name, position, [*values, 0]))
                 continue
-            if column.layer is not None and (column.stack, column.layer) not in seen:
-                seen.add((column.stack, column.layer))
-                if column.layer >= self._depths[column.stack]:
-                    there = dataclasses.replace(column, values=(1,) * len(column.values), field="")
-                    blocks.append(_number([position], [there], there.name))
-            if len(column.values) > 1:
-                blocks.append(_one_hot([position], [column], column.name))
-        for number, (first, second) in enumerate(self.interactions, len(self.columns)):
+            if column.layer is not None and (stack, column.layer) not in seen:
+                seen.add((stack, column.layer))
+                if column.layer >= self._least_depths[stack]:
+                    name = _joined(stack, str(column.layer))
+                    numbers.append((name, position, [1.0] * len(values) + [0.0]))
+            if len(values) > 1:
+                hot.append((position, [f"{column.name}={value}" for value in values]))
+        for position, (first, second) in enumerate(self.interactions, len(self.columns)):
             one, other = self.columns[first], self.columns[second]
-            values = tuple(f"{a},{b}" for a in one.values for b in other.values)
-            pair = dataclasses.replace(one, field=f"{one.field},{other.field}", values=values)
-            blocks.append(_one_hot([number], [pair], pair.name))
-        return tuple(blocks)
+            pairs = itertools.product(one.values, other.values)
+            hot.append((position, [f"{one.name},{other.field}={a},{b}" for a, b in pairs]))
+        widths = [len(names) for _, names in hot]
+        return _Layout(
+            tuple(itertools.chain((name for name, _, _ in numbers), *(names for _, names in hot))),
+            tuple((position, np.array(table, dtype=np.float32)) for _, position, table in numbers),
+            np.array([position for position, _ in hot], dtype=np.intp),
+            np.cumsum([len(numbers), *widths], dtype=np.intp)[:-1],
+        )
 
     @cached_property
-    def _averages(self) -> tuple[_Block, ...]:
-        groups: dict[tuple[str, bool, str], list[int]] = {}
+    def _groups(self) -> tuple[_Group, ...]:
+        found: dict[tuple[str, bool, str], list[int]] = {}
         for position, column in enumerate(self.columns):
             key = (column.stack, column.layer is None, column.field)
-            groups.setdefault(key, []).append(position)
-        blocks = []
-        for (stack, outside, field), positions in groups.items():
-            name = ".".join(part for part in (stack, "" if outside else "*", field) if part)
+            found.setdefault(key, []).append(position)
+        groups = []
+        for (stack, outside, field), positions in found.items():
             columns = [self.columns[position] for position in positions]
-            if len({_key(value) for column in columns for value in column.values}) > 1:
-                numeric = all(column.numeric for column in columns)
-                blocks.append((_number if numeric else _one_hot)(positions, columns, name))
-        return tuple(blocks)
+            if len({key_of(value) for column in columns for value in column.values}) > 1:
+                name = _joined(stack, "" if outside else "*", field)
+                groups.append(_Group.of(name, positions, columns))
+        return tuple(groups)
 
     @cached_property
-    def _depths(self) -> dict[str, int]:
-        """The least depth of each stack."""
+    def _inner_groups(self) -> tuple[_Group, ...]:
+        return tuple(g for g in self._groups if self.columns[g.positions[0]].layer is not None)
+
+    @cached_property
+    def _least_depths(self) -> dict[str, int]:
         stacks = {c.stack for c in self.columns if c.layer is not None}
         depths = [c for c in self.columns if c.layer is None and c.field == "depth"]
         return {c.stack: min(c.values) for c in depths if c.stack in stacks}
 
     def _is_depth(self, column: Column) -> bool:
-        return column.layer is None and column.field == "depth" and column.stack in self._depths
+        outside = column.layer is None and column.field == "depth"
+        return outside and column.stack in self._least_depths
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Block:
-    """Features that each column gives by a table, averaged over those columns that are there.
+class _Layout:
+    """Where what is told layer by layer stands: numbers from tables first, then the one-hots."""
 
-    `tables` (positions, values + 1, names) hold the features of each value, last those of -1.
-    """
+    names: tuple[str, ...]
+    numbers: tuple[tuple[int, Matrix], ...]
+    hot: NDArray[np.intp]
+    offsets: NDArray[np.intp]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Group:
+    """One field of all layers of a stack: by layer, each value's features, last those of -1."""
 
     names: tuple[str, ...]
     positions: tuple[int, ...]
     tables: tuple[Matrix, ...]
+    extent: float = 1.0
 
-    def of(self, codes: Sequence[NDArray[np.intp]]) -> Matrix:
-        """The features (n, names) of the codes (n,) of each column."""
-        parts = [table[codes[i]] for table, i in zip(self.tables, self.positions, strict=True)]
-        if len(parts) == 1:
-            return parts[0]
-        there = sum((codes[i] >= 0).astype(np.float32) for i in self.positions)
-        mean: Matrix = np.sum(parts, axis=0) / np.maximum(there, np.float32(1))[:, None]
-        return mean
+    @classmethod
+    def of(cls, name: str, positions: Sequence[int], columns: Sequence[Column]) -> _Group:
+        """A number has its value as the feature, anything else is one-hot over all values."""
+        if all(column.numeric for column in columns):
+            tables = [np.array([*c.values, 0], dtype=np.float32)[:, None] for c in columns]
+            values = [value for column in columns for value in column.values]
+            return cls((name,), tuple(positions), tuple(tables), max(values) - min(values))
+        different = {key_of(value): value for column in columns for value in column.values}
+        one_hot = dict(zip(different, np.eye(len(different), dtype=np.float32), strict=True))
+        absent = np.zeros(len(different), dtype=np.float32)
+        tables = [np.array([*(one_hot[key_of(v)] for v in c.values), absent]) for c in columns]
+        names = tuple(f"{name}={value}" for value in different.values())
+        return cls(names, tuple(positions), tuple(tables))
+
+    def mean(self, rows: NDArray[np.intp]) -> Matrix:
+        """(n, names) averages of the features over the layers that are there."""
+        return self._weighted(rows, np.float32(1) / self._depth(rows))
+
+    def place(self, rows: NDArray[np.intp]) -> Matrix:
+        """(n, names) averages of the features times the layer's place, from -1 to 1."""
+        depth = self._depth(rows)
+        steps = np.arange(len(self.positions), dtype=np.float32)[:, None]
+        places = 2 * steps / np.maximum(depth - 1, 1) - (depth > 1)
+        return self._weighted(rows, (places / depth / self.extent).astype(np.float32))
+
+    def _depth(self, rows: NDArray[np.intp]) -> Matrix:
+        there = (rows[list(self.positions)] >= 0).sum(axis=0, dtype=np.float32)
+        depth: Matrix = np.maximum(there, 1)[None]
+        return depth
+
+    def _weighted(self, rows: NDArray[np.intp], weights: Matrix) -> Matrix:
+        each = np.broadcast_to(weights, (len(self.positions), rows.shape[1]))
+        summed: Matrix = np.zeros((rows.shape[1], len(self.names)), dtype=np.float32)
+        for table, position, weight in zip(self.tables, self.positions, each, strict=True):
+            summed += table[rows[position]] * weight[:, None]
+        return summed
 
 
-def _number(positions: Sequence[int], columns: Sequence[Column], name: str) -> _Block:
-    tables = [np.array([*column.values, 0], dtype=np.float32)[:, None] for column in columns]
-    return _Block((name,), tuple(positions), tuple(tables))
-
-
-def _one_hot(positions: Sequence[int], columns: Sequence[Column], name: str) -> _Block:
-    keys = {_key(value): value for column in columns for value in column.values}
-    place = {key: index for index, key in enumerate(keys)}
-    tables = []
-    for column in columns:
-        table = np.zeros((len(column.values) + 1, len(keys)), dtype=np.float32)
-        table[range(len(column.values)), [place[_key(value)] for value in column.values]] = 1
-        tables.append(table)
-    return _Block(tuple(f"{name}={v}" for v in keys.values()), tuple(positions), tuple(tables))
+def _joined(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
 
 
 def _interactions(columns: Sequence[Column], sites: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -290,56 +359,3 @@ def _interactions(columns: Sequence[Column], sites: Sequence[int]) -> Iterator[t
         for site, length in prefixes.items():
             if length == max(prefixes.values()) and len(columns[site].values) > 1:
                 yield site, position
-
-
-def _read(network: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Mapping[str, Any]]]]:
-    """(plain values, stacks of layers) of a network by their names, mappings within it joined."""
-    outer: dict[str, Any] = {}
-    stacks: dict[str, list[Mapping[str, Any]]] = {}
-    for name, value in network.items():
-        if isinstance(value, Mapping):
-            values, within = _read(value)
-            outer |= {f"{name}.{key}": each for key, each in values.items()}
-            stacks |= {f"{name}.{key}": each for key, each in within.items()}
-        elif isinstance(value, list | tuple):
-            if not all(isinstance(layer, Mapping) for layer in value):
-                raise ValueError(f"{name}: a list of layers is allowed, each a mapping; {value!r}")
-            stacks[name] = [
-                {key: _plain(v, f"{name}.{key}") for key, v in layer.items()} for layer in value
-            ]
-        else:
-            outer[name] = _plain(value, name)
-    return outer, stacks
-
-
-def _plain(value: Any, where: str) -> Any:
-    """The value, a mapping as its JSON; raises ValueError for what is no plain value."""
-    if isinstance(value, Mapping):
-        return json.dumps(value, sort_keys=True)
-    if (
-        value is None
-        or isinstance(value, str | bool)
-        or (isinstance(value, int | float) and math.isfinite(value))
-    ):
-        return value
-    raise ValueError(
-        f"{where}: {value!r} given; a name, a finite number or true or false is allowed"
-    )
-
-
-def _names(tables: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The names in all tables, in the order of their appearance."""
-    return list(dict.fromkeys(itertools.chain(*tables)))
-
-
-def _key(value: Any) -> Any:
-    """What tells values apart: 1 and 1.0 are one number, True is none."""
-    return (bool, value) if isinstance(value, bool) else value
-
-
-def _values(found: Iterable[Any]) -> tuple[Any, ...]:
-    """The different values: numbers ascending, then the others by what is written."""
-    different = {_key(value): value for value in found}.values()
-    numbers = sorted(v for v in different if isinstance(v, int | float) and not isinstance(v, bool))
-    others = [v for v in different if isinstance(v, bool) or not isinstance(v, int | float)]
-    return (*numbers, *sorted(others, key=repr))

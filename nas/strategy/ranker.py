@@ -1,0 +1,344 @@
+"""In which order would architectures come that nobody has scored? A ranker of few scored ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas.registry import nearest
+from nas.space.features import Codes, Features
+from nas.strategy.ranker_members import (
+    MEMBERS,
+    Floats,
+    Model,
+    Rows,
+    increasing_map,
+    one_blas_thread,
+)
+
+BLEND = "linear_ranks+boosted_ranks+boosted_pairs"
+"""What is taken unless a single member is better by more than the difference's standard error."""
+CONSTANT = "constant"
+"""The member where nothing can be learned: one architecture, or equal losses. All scores are 0."""
+SMALL = "linear_pairs"
+"""The member below `ENOUGH` different architectures, where cross-validation says nothing."""
+ENOUGH = 8
+
+FOLDS = 5
+# Among few samples the folds decide much: more divisions into folds are averaged.
+DIVISIONS, DIVIDED = 4, 120
+# Halves of the samples that rankers are fitted on to see how far their scores lie apart.
+HALVES = 8
+# Of more samples than these, so many are compared with each other for a Kendall tau.
+COMPARED = 1000
+# Rows that one thread scores at once.
+CHUNK = 4096
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranker:
+    """A fitted order of architectures; made by `Ranker.fit` and never changed.
+
+    `member` is what gives the scores: one of `MEMBERS`, several joined by `+` (the mean of their
+    scores) or `CONSTANT`. `tau` is its Kendall tau-b on samples that it was not fitted on and
+    `taus` that of every candidate, None where it is undefined or nothing was cross-validated.
+
+    `trusted` says whether `tau` is above the baseline's `baseline_tau`, or above 0 without one;
+    it is None where the member was given, so that nothing was cross-validated. By a ranker that is
+    not trusted nothing should be screened: a caller orders by the baseline or draws at random, and
+    says so in what it reports.
+    """
+
+    member: str
+    tau: float | None
+    taus: Mapping[str, float | None]
+    baseline_tau: float | None
+    trusted: bool | None
+    _samples: _Samples
+    _fitted: _Fitted
+    _threads: int | None
+    _validated: Mapping[str, Floats]
+
+    @classmethod
+    def fit(
+        cls,
+        features: Features,
+        codes: Codes,
+        losses: ArrayLike,
+        *,
+        seed: int,
+        member: str | None = None,
+        baseline: ArrayLike | None = None,
+        threads: int | None = None,
+    ) -> Ranker:
+        """Fits to architectures (n, columns) with their losses (n,), smaller for the better.
+
+        Without a `member` it is chosen by cross-validation on these samples. `baseline` (n,) is a
+        number of each architecture that a ranker should beat, as its parameters; whether a larger
+        one is better is learned. The samples' order and `threads` (all cores by default) change
+        nothing. Losses of the same architecture are averaged.
+
+        Raises ValueError without samples, for arrays that do not fit each other, for a loss or
+        baseline that is not finite and for an unknown member.
+        """
+        samples = _Samples.of(features, codes, losses, baseline, seed)
+        with one_blas_thread():
+            if samples.flat:
+                empty = _Fitted(())
+                trusted = None if member else False
+                return cls(CONSTANT, None, {}, None, trusted, samples, empty, threads, {})
+            if member is not None or samples.count < ENOUGH:
+                chosen = SMALL if member is None else member
+                fitted, trusted = samples.fitted(_singles(chosen)), None if member else False
+                return cls(chosen, None, {}, None, trusted, samples, fitted, threads, {})
+            validated = samples.validated(tuple(MEMBERS), samples.divisions)
+            chosen, taus = _choice(validated, samples.losses)
+            fitted = samples.fitted(_singles(chosen))
+        tau, beaten = taus[chosen], samples.baseline_tau
+        trusted = tau is not None and tau > max(0.0, beaten or 0.0)
+        return cls(chosen, tau, taus, beaten, trusted, samples, fitted, threads, validated)
+
+    def score(self, codes: Codes) -> Floats:
+        """(n,) scores, smaller for the better.
+
+        One is the standard deviation of the scores of the architectures that it was fitted on.
+        """
+        return self._scores(self._fitted, codes)
+
+    def spread(self, codes: Codes) -> Floats:
+        """(n,) standard errors of the scores, from rankers fitted on halves of the samples.
+
+        The delete-half jackknife: the root mean square difference to the scores of all samples
+        (J. Shao, C. Wu: A general theory for jackknife variance estimation, Annals of Statistics
+        17, 1989). It knows nothing of the noise of one more evaluation. Takes as long as `HALVES`
+        times scoring, and at the first call as long as so many fits.
+        """
+        scores = self.score(codes)
+        squares = [(self._scores(half, codes) - scores) ** 2 for half in self._halves]
+        spread: Floats = np.sqrt(np.mean(squares, axis=0))
+        return spread
+
+    def predict(self, codes: Codes) -> Floats:
+        """(n,) losses as expected from the scores: an increasing function of them.
+
+        Isotonic regression of the losses on the scores that rankers gave which were not fitted on
+        them, so a ranker that orders nothing predicts the mean. Beyond these scores it goes on
+        along the line of least squares.
+        """
+        return self._losses(self.score(codes))
+
+    @cached_property
+    def _losses(self) -> Callable[[Floats], Floats]:
+        singles, losses = _singles(self.member), self._samples.losses
+        if not singles:
+            return increasing_map(np.zeros(1), losses.mean(keepdims=True))
+        with one_blas_thread():
+            held_out = self._validated or self._samples.validated(singles, 1)
+            scores = np.mean([held_out[single] for single in singles], axis=0)
+            return increasing_map(scores.ravel(), np.tile(losses, len(scores)))
+
+    @cached_property
+    def _halves(self) -> tuple[_Fitted, ...]:
+        with one_blas_thread():
+            return tuple(self._samples.halved(_singles(self.member)))
+
+    def _scores(self, fitted: _Fitted, codes: Codes) -> Floats:
+        features = self._samples.rows.features
+        parts = [codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK)]
+        if len(parts) < 2:
+            return fitted.score(Rows(features, codes))
+        # Every row is scored by itself, so the number of threads changes nothing.
+        with ThreadPoolExecutor(self._threads or os.cpu_count()) as pool:
+            return np.concatenate(
+                list(pool.map(lambda part: fitted.score(Rows(features, part)), parts))
+            )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Fitted:
+    """Fitted members, each with the mean and deviation of its scores of what it was fitted on."""
+
+    parts: tuple[tuple[Model, float, float], ...]
+
+    def score(self, rows: Rows) -> Floats:
+        """(n,) means of the members' standardised scores."""
+        total = np.zeros(len(rows.codes))
+        for model, mean, deviation in self.parts:
+            total += (model.score(rows) - mean) / deviation
+        return total / max(1, len(self.parts))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Samples:
+    """Different architectures in one order, whatever the order given, with their mean losses."""
+
+    rows: Rows
+    losses: Floats
+    baseline: Floats | None
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        features: Features,
+        codes: Codes,
+        losses: ArrayLike,
+        baseline: ArrayLike | None,
+        seed: int,
+    ) -> _Samples:
+        """Checks the samples and joins those of the same architecture."""
+        if not len(codes):
+            raise ValueError("no samples given; a ranker is fitted to at least one")
+        different, place = np.unique(codes, axis=0, return_inverse=True)
+        counts = np.bincount(place)
+
+        def mean(name: str, given: ArrayLike) -> Floats:
+            values = np.asarray(given, dtype=np.float64)
+            if values.shape != (len(codes),):
+                raise ValueError(
+                    f"{name} of shape {values.shape} given, of ({len(codes)},) allowed"
+                )
+            for row in np.flatnonzero(~np.isfinite(values)):
+                raise ValueError(f"{name}: {values[row]} in row {row}; finite numbers are allowed")
+            # Sorted, so that the order given does not decide how sums are rounded.
+            order = np.lexsort((values, place))
+            joined: Floats = np.bincount(place[order], values[order]) / counts
+            return joined
+
+        found = None if baseline is None else mean("baseline", baseline)
+        return cls(Rows(features, different), mean("losses", losses), found, seed)
+
+    @property
+    def count(self) -> int:
+        """How many different architectures there are."""
+        return len(self.losses)
+
+    @property
+    def flat(self) -> bool:
+        """Whether all losses are equal."""
+        return bool((self.losses == self.losses[0]).all())
+
+    @property
+    def divisions(self) -> int:
+        """How many divisions into folds cross-validation takes."""
+        return min(DIVISIONS, max(1, DIVIDED // self.count))
+
+    def take(self, index: NDArray[np.bool_]) -> _Samples:
+        """Some of the samples."""
+        baseline = None if self.baseline is None else self.baseline[index]
+        return _Samples(self.rows.take(index), self.losses[index], baseline, self.seed)
+
+    def fitted(self, singles: Sequence[str]) -> _Fitted:
+        """Members fitted to all samples; none where the losses are equal."""
+        parts = []
+        for number, name in enumerate(MEMBERS):
+            if name in singles and not self.flat:
+                rng = np.random.default_rng((self.seed, number))
+                model = MEMBERS[name](self.rows, self.losses, rng)
+                scores = model.score(self.rows)
+                # A member that tells nothing apart adds nothing.
+                parts.append((model, float(scores.mean()), float(scores.std()) or np.inf))
+        return _Fitted(tuple(parts))
+
+    def folds(self, divisions: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """(division, which samples are held out), each sample once a division."""
+        for division in range(divisions):
+            order = np.random.default_rng((self.seed, division)).permutation(self.count)
+            for fold in range(min(FOLDS, self.count)):
+                yield division, order % FOLDS == fold
+
+    def validated(self, singles: Sequence[str], divisions: int) -> dict[str, Floats]:
+        """By member, the scores (divisions, n) of samples while these were held out."""
+        found = {name: np.zeros((divisions, self.count)) for name in singles}
+        for division, out in self.folds(divisions):
+            rest, rows = self.take(~out), self.rows.take(out)
+            for name in singles:
+                found[name][division, out] = rest.fitted([name]).score(rows)
+        return found
+
+    def halved(self, singles: Sequence[str]) -> Iterator[_Fitted]:
+        """Members fitted to halves of the samples, each half with the other one."""
+        for number in range(HALVES // 2):
+            order = np.random.default_rng((self.seed, FOLDS, number)).permutation(self.count)
+            for half in (order % 2 == 0, order % 2 == 1):
+                yield self.take(half).fitted(singles) if half.any() else _Fitted(())
+
+    @property
+    def baseline_tau(self) -> float | None:
+        """Kendall tau of the baseline, whose direction is that of the samples not held out."""
+        if self.baseline is None:
+            return None
+        scores = np.zeros((self.divisions, self.count))
+        for division, out in self.folds(self.divisions):
+            agreement = concordance(self.baseline[~out], self.losses[~out])
+            direction = 0.0 if agreement is None else np.sign(agreement.mean())
+            scores[division, out] = direction * self.baseline[out]
+        return _mean(_agreements(scores, self.losses))
+
+
+def concordance(scores: Floats, losses: Floats) -> Floats | None:
+    """(n,) how each sample agrees with the others; the mean is Kendall's tau-b.
+
+    None where that is undefined: either array has but one value. Of more than `COMPARED` samples
+    every second, third, ... is compared.
+    """
+    step = -(-len(losses) // COMPARED)
+    signs = [np.sign(np.subtract.outer(v, v)) for v in (scores[::step], losses[::step])]
+    untied = np.prod([float(np.count_nonzero(each)) for each in signs])
+    if not untied:
+        return None
+    agreeing = np.einsum("ij,ij->i", *signs)
+    shares: Floats = agreeing * (len(agreeing) / np.sqrt(untied))
+    return shares
+
+
+def _agreements(scores: Floats, losses: Floats) -> Floats | None:
+    """`concordance` by sample, the mean over divisions (divisions, n)."""
+    found = [each for each in (concordance(s, losses) for s in scores) if each is not None]
+    if not found:
+        return None
+    mean: Floats = np.mean(found, axis=0)
+    return mean
+
+
+def _mean(agreements: Floats | None) -> float | None:
+    return None if agreements is None else float(agreements.mean())
+
+
+def _choice(validated: Mapping[str, Floats], losses: Floats) -> tuple[str, dict[str, float | None]]:
+    """The member to take, and the Kendall tau of each candidate on samples held out.
+
+    The blend, or the best of the single members whose tau is above the blend's by more than the
+    standard error of the difference: 2 / sqrt(n) times the deviation of the samples' agreement
+    (W. Hoeffding: A class of statistics with asymptotically normal distribution, Annals of
+    Mathematical Statistics 19, 1948). So chance in few samples seldom drops what is good together.
+    """
+    scores = {BLEND: np.mean([validated[each] for each in _singles(BLEND)], axis=0), **validated}
+    agreements = {name: _agreements(each, losses) for name, each in scores.items()}
+    taus = {name: _mean(each) for name, each in agreements.items()}
+    blended = agreements[BLEND]
+    chosen, best = BLEND, -np.inf if blended is None else blended.mean()
+    for name, agreement in agreements.items():
+        if agreement is None or agreement.mean() <= best:
+            continue
+        gain = agreement if blended is None else agreement - blended
+        if gain.mean() > 2 * gain.std() / np.sqrt(len(gain)):
+            chosen, best = name, agreement.mean()
+    return chosen, taus
+
+
+def _singles(member: str) -> tuple[str, ...]:
+    """The members that are joined in one; raises ValueError for an unknown name."""
+    if member == CONSTANT:
+        return ()
+    names = tuple(member.split("+"))
+    for name in names:
+        if name not in MEMBERS:
+            raise ValueError(f"member: unknown name {name!r}; {nearest(name, tuple(MEMBERS))}")
+    return names
