@@ -138,8 +138,8 @@ def picture(summary: Summary, trials: Sequence[Trial]) -> Any:
     colours = {"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": SCALE}
     made.update_layout(**layout(), coloraxis=colours)
     made.update_layout(height=560)
-    made.update_xaxes(**axis(metric, [each.supernet for each in networks], " on the supernet"))
-    made.update_yaxes(**axis(metric, [each.alone for each in networks], " trained alone"))
+    made.update_xaxes(**axis(metric, [each.supernet for each in networks], "on the supernet"))
+    made.update_yaxes(**axis(metric, [each.alone for each in networks], "trained alone"))
     return made
 
 

@@ -61,7 +61,7 @@ def try_ranker(spec: SearchSpec, trials: Sequence[Trial]) -> RankerTest:
     ranker = Ranker.fit(features, codes, [loss(trial.metrics) for trial in learnt], seed=spec.seed)
     others = [trial.architecture for trial in unseen]
     agreements = Agreements.of(
-        ranker.score(features.codes(others)),
+        ranker.score(features.codes(others)).tolist(),
         [loss(trial.metrics) for trial in unseen],
         [PARAMS.of(each, spec.task_shape) for each in others],
         [each.depth for each in others],

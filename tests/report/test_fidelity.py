@@ -339,10 +339,10 @@ class TestPicture:
             for text, each in zip(trace.hovertext, built, strict=True):
                 assert each.id in text
         assert drawn.layout.xaxis.title.text == (
-            "cross_entropy on the supernet (nats), lower is better"
+            "cross_entropy on the supernet<br>(nats), lower is better"
         )
         assert drawn.layout.yaxis.title.text == (
-            "cross_entropy trained alone (nats), lower is better"
+            "cross_entropy trained alone<br>(nats), lower is better"
         )
 
     def test_the_page_draws_it_with_one_library_and_fetches_nothing(
