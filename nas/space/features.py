@@ -165,17 +165,17 @@ class Features:
     def averages(self, codes: Codes) -> Matrix:
         """(n, features): by stack the depth, shares of each choice and means of numbers.
 
-        They are taken over the layers that are there. What has a single value is left out. Raises
-        ValueError for codes of another number of columns.
+        They are taken over the layers that are there and have the field. What has a single value is
+        left out. Raises ValueError for codes of another number of columns.
         """
         return self._grouped(self._groups, codes, _Group.mean)
 
     def places(self, codes: Codes) -> Matrix:
         """(n, features): whether a choice, or larger numbers, stand early or late in their stack.
 
-        Means over the layers that are there of the choice (0 or 1) or number (in units of its
-        range) times the layer's place, from -1 for the first to 1 for the last; 0 in a single
-        layer. Raises ValueError for codes of another number of columns.
+        Means, over the same layers, of the choice (0 or 1) or number (in units of its range) times
+        the layer's place, from -1 for the first to 1 for the last; 0 for a single one. Raises
+        ValueError for codes of another number of columns.
         """
         return self._grouped(self._inner_groups, codes, _Group.place)
 

@@ -22,8 +22,6 @@ from nas.strategy.ranker_members import (
     one_blas_thread,
 )
 
-BLEND = "linear_ranks+boosted_ranks+boosted_pairs"
-"""What is taken unless a single member is better by more than the difference's standard error."""
 CONSTANT = "constant"
 """The member where nothing can be learned: one architecture, or equal losses. All scores are 0."""
 SMALL = "linear_pairs"
@@ -37,6 +35,8 @@ DIVISIONS, DIVIDED = 4, 120
 HALVES = 8
 # Of more samples than these, so many are compared with each other for a Kendall tau.
 COMPARED = 1000
+# What would weigh less in a blend is left out: it costs as much time as the others.
+LEAST_WEIGHT = 0.05
 # Rows that one thread scores at once.
 CHUNK = 4096
 
@@ -45,9 +45,10 @@ CHUNK = 4096
 class Ranker:
     """A fitted order of architectures; made by `Ranker.fit` and never changed.
 
-    `member` is what gives the scores: one of `MEMBERS`, several joined by `+` (the mean of their
-    scores) or `CONSTANT`. `tau` is its Kendall tau-b on samples that it was not fitted on and
-    `taus` that of every candidate, None where it is undefined or nothing was cross-validated.
+    `member` says what gives the scores: one of `MEMBERS`, or the weighted mean of several's as in
+    `0.70*boosted_pairs+0.30*linear_pairs`, or `CONSTANT`. `tau` is its Kendall tau-b on samples
+    that it was not fitted on and `taus` that of every single member; None where it is undefined or
+    nothing was cross-validated.
 
     `trusted` says whether `tau` is above the baseline's `baseline_tau`, or above 0 without one;
     it is None where the member was given, so that nothing was cross-validated. By a ranker that is
@@ -89,18 +90,15 @@ class Ranker:
         """
         samples = _Samples.of(features, codes, losses, baseline, seed)
         with one_blas_thread():
-            if samples.flat:
-                empty = _Fitted(())
+            if member is not None or samples.flat or samples.count < ENOUGH:
                 trusted = None if member else False
-                return cls(CONSTANT, None, {}, None, trusted, samples, empty, threads, {})
-            if member is not None or samples.count < ENOUGH:
-                chosen = SMALL if member is None else member
-                fitted, trusted = samples.fitted(_singles(chosen)), None if member else False
+                chosen = CONSTANT if samples.flat else member or SMALL
+                fitted = samples.fitted(weights_of(chosen if member is None else member))
                 return cls(chosen, None, {}, None, trusted, samples, fitted, threads, {})
             validated = samples.validated(tuple(MEMBERS), samples.divisions)
-            chosen, taus = _choice(validated, samples.losses)
-            fitted = samples.fitted(_singles(chosen))
-        tau, beaten = taus[chosen], samples.baseline_tau
+            chosen, tau, taus = _choice(validated, samples.losses)
+            fitted = samples.fitted(weights_of(chosen))
+        beaten = samples.baseline_tau
         trusted = tau is not None and tau > max(0.0, beaten or 0.0)
         return cls(chosen, tau, taus, beaten, trusted, samples, fitted, threads, validated)
 
@@ -135,18 +133,18 @@ class Ranker:
 
     @cached_property
     def _losses(self) -> Callable[[Floats], Floats]:
-        singles, losses = _singles(self.member), self._samples.losses
-        if not singles:
+        weights, losses = weights_of(self.member), self._samples.losses
+        if not weights:
             return increasing_map(np.zeros(1), losses.mean(keepdims=True))
         with one_blas_thread():
-            held_out = self._validated or self._samples.validated(singles, 1)
-            scores = np.mean([held_out[single] for single in singles], axis=0)
+            held_out = self._validated or self._samples.validated(tuple(weights), 1)
+            scores = _blended(held_out, weights)
             return increasing_map(scores.ravel(), np.tile(losses, len(scores)))
 
     @cached_property
     def _halves(self) -> tuple[_Fitted, ...]:
         with one_blas_thread():
-            return tuple(self._samples.halved(_singles(self.member)))
+            return tuple(self._samples.halved(weights_of(self.member)))
 
     def _scores(self, fitted: _Fitted, codes: Codes) -> Floats:
         features = self._samples.rows.features
@@ -162,16 +160,16 @@ class Ranker:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Fitted:
-    """Fitted members, each with the mean and deviation of its scores of what it was fitted on."""
+    """Fitted members with their weights, and mean and deviation of their scores of the samples."""
 
-    parts: tuple[tuple[Model, float, float], ...]
+    parts: tuple[tuple[float, Model, float, float], ...]
 
     def score(self, rows: Rows) -> Floats:
-        """(n,) means of the members' standardised scores."""
+        """(n,) weighted means of the members' standardised scores."""
         total = np.zeros(len(rows.codes))
-        for model, mean, deviation in self.parts:
-            total += (model.score(rows) - mean) / deviation
-        return total / max(1, len(self.parts))
+        for weight, model, mean, deviation in self.parts:
+            total += weight * (model.score(rows) - mean) / deviation
+        return total
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -234,16 +232,18 @@ class _Samples:
         baseline = None if self.baseline is None else self.baseline[index]
         return _Samples(self.rows.take(index), self.losses[index], baseline, self.seed)
 
-    def fitted(self, singles: Sequence[str]) -> _Fitted:
+    def fitted(self, weights: Mapping[str, float]) -> _Fitted:
         """Members fitted to all samples; none where the losses are equal."""
         parts = []
         for number, name in enumerate(MEMBERS):
-            if name in singles and not self.flat:
+            if name in weights and not self.flat:
                 rng = np.random.default_rng((self.seed, number))
                 model = MEMBERS[name](self.rows, self.losses, rng)
                 scores = model.score(self.rows)
-                # A member that tells nothing apart adds nothing.
-                parts.append((model, float(scores.mean()), float(scores.std()) or np.inf))
+                mean, deviation = float(scores.mean()), float(scores.std())
+                # What tells nothing apart, but for roundings, adds nothing.
+                if deviation > 1e-9 * (1 + abs(mean)):
+                    parts.append((weights[name], model, mean, deviation))
         return _Fitted(tuple(parts))
 
     def folds(self, divisions: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
@@ -259,15 +259,15 @@ class _Samples:
         for division, out in self.folds(divisions):
             rest, rows = self.take(~out), self.rows.take(out)
             for name in singles:
-                found[name][division, out] = rest.fitted([name]).score(rows)
+                found[name][division, out] = rest.fitted({name: 1.0}).score(rows)
         return found
 
-    def halved(self, singles: Sequence[str]) -> Iterator[_Fitted]:
+    def halved(self, weights: Mapping[str, float]) -> Iterator[_Fitted]:
         """Members fitted to halves of the samples, each half with the other one."""
         for number in range(HALVES // 2):
             order = np.random.default_rng((self.seed, FOLDS, number)).permutation(self.count)
             for half in (order % 2 == 0, order % 2 == 1):
-                yield self.take(half).fitted(singles) if half.any() else _Fitted(())
+                yield self.take(half).fitted(weights) if half.any() else _Fitted(())
 
     @property
     def baseline_tau(self) -> float | None:
@@ -311,34 +311,54 @@ def _mean(agreements: Floats | None) -> float | None:
     return None if agreements is None else float(agreements.mean())
 
 
-def _choice(validated: Mapping[str, Floats], losses: Floats) -> tuple[str, dict[str, float | None]]:
-    """The member to take, and the Kendall tau of each candidate on samples held out.
+def _choice(
+    validated: Mapping[str, Floats], losses: Floats
+) -> tuple[str, float | None, dict[str, float | None]]:
+    """The member to take, its Kendall tau on samples held out, and that of each single member.
 
-    The blend, or the best of the single members whose tau is above the blend's by more than the
-    standard error of the difference: 2 / sqrt(n) times the deviation of the samples' agreement
-    (W. Hoeffding: A class of statistics with asymptotically normal distribution, Annals of
-    Mathematical Statistics 19, 1948). So chance in few samples seldom drops what is good together.
+    All are blended. For each standard error by which its tau lies below the best one's, a member's
+    weight falls by the factor e: so among few samples, where chance decides which is best, it is
+    the mean of all, and among many the best alone. The standard error of a difference is 2 /
+    sqrt(n) times the deviation of the samples' differences in agreement (W. Hoeffding: A class of
+    statistics with asymptotically normal distribution, Annals of Mathematical Statistics 19, 1948).
     """
-    scores = {BLEND: np.mean([validated[each] for each in _singles(BLEND)], axis=0), **validated}
-    agreements = {name: _agreements(each, losses) for name, each in scores.items()}
+    agreements = {name: _agreements(scores, losses) for name, scores in validated.items()}
     taus = {name: _mean(each) for name, each in agreements.items()}
-    blended = agreements[BLEND]
-    chosen, best = BLEND, -np.inf if blended is None else blended.mean()
-    for name, agreement in agreements.items():
-        if agreement is None or agreement.mean() <= best:
-            continue
-        gain = agreement if blended is None else agreement - blended
-        if gain.mean() > 2 * gain.std() / np.sqrt(len(gain)):
-            chosen, best = name, agreement.mean()
-    return chosen, taus
+    known = {name: each for name, each in agreements.items() if each is not None}
+    if not known:
+        return SMALL, None, taus
+    best = max(known.values(), key=lambda each: float(each.mean()))
+    weights = {}
+    for name, agreement in known.items():
+        lack = best - agreement
+        error = 2 * lack.std() / np.sqrt(len(lack))
+        weights[name] = float(np.exp(-lack.mean() / error)) if error else 1.0
+    total = sum(weights.values())
+    kept = {name: weight for name, weight in weights.items() if weight >= LEAST_WEIGHT * total}
+    member = "+".join(f"{kept[name] / sum(kept.values()):.2f}*{name}" for name in kept)
+    tau = _mean(_agreements(_blended(validated, weights_of(member)), losses))
+    return member, tau, taus
 
 
-def _singles(member: str) -> tuple[str, ...]:
-    """The members that are joined in one; raises ValueError for an unknown name."""
+def weights_of(member: str) -> dict[str, float]:
+    """What a member's parts weigh, 1 in all; raises ValueError for an unknown or malformed one."""
     if member == CONSTANT:
-        return ()
-    names = tuple(member.split("+"))
-    for name in names:
+        return {}
+    weights = dict[str, float]()
+    for part in member.split("+"):
+        weight, times, name = part.rpartition("*")
         if name not in MEMBERS:
             raise ValueError(f"member: unknown name {name!r}; {nearest(name, tuple(MEMBERS))}")
-    return names
+        try:
+            weights[name] = float(weight) if times else 1.0
+        except ValueError:
+            weights[name] = 0.0
+        if not 0 < weights[name] < np.inf:
+            raise ValueError(f"member: weight {weight!r} of {name}; a number above 0 is allowed")
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def _blended(scores: Mapping[str, Floats], weights: Mapping[str, float]) -> Floats:
+    blended: Floats = np.sum([weight * scores[name] for name, weight in weights.items()], axis=0)
+    return blended

@@ -121,9 +121,9 @@ def linear_ranks(rows: Rows, losses: Floats, rng: np.random.Generator) -> Linear
     from sklearn.linear_model import RidgeCV
 
     averages, scale = _scaled(rows.averages)
-    width = np.sqrt(max(1, np.count_nonzero(averages.std(axis=0) > 0.5)))
+    width = np.sqrt(max(1, int(np.count_nonzero(averages.std(axis=0) > 0.5))))
     layers = rows.layers - rows.layers.mean(axis=0, dtype=np.float64)
-    size = np.sqrt(max((layers**2).sum(axis=1).mean(), 1e-12))
+    size = max(float((layers**2).sum(axis=1).mean()), 1e-12) ** 0.5
     target = ranks(losses)
     best: Any = None
     for emphasis in EMPHASES:
@@ -153,7 +153,7 @@ def boosted_pairs(rows: Rows, losses: Floats, rng: np.random.Generator) -> Boost
     # Twice the mean over a row's pairs, so that trees' penalties mean the same at any number.
     weight = count / max(1, len(one))
 
-    def gradients(scores: Floats, _: Any) -> tuple[Floats, Floats]:
+    def gradients(scores: Floats, _: Any) -> tuple[Any, Any]:
         likely = 1 / (1 + np.exp(scores[other] - scores[one]))
         slope, curve = likely - worse, likely * (1 - likely)
         first = np.bincount(one, slope, count) - np.bincount(other, slope, count)
