@@ -60,6 +60,12 @@ def checked(trials: Sequence[Trial], alone: Alone, spec: SearchSpec = SPEC) -> S
     return summarize(spec, [*trials, *trained(spec, trials, alone)], ranker_test=RANKER)
 
 
+@pytest.fixture(scope="module")
+def sure(slices: list[Trial]) -> Summary:
+    """Where training alone bears out the supernet."""
+    return checked(slices, faithful)
+
+
 class TestValues:
     def test_taus_are_those_of_the_same_networks(self, slices: list[Trial]) -> None:
         rng = random.Random(3)
@@ -159,10 +165,10 @@ class TestGate:
         score: RankAgreement,
         params: float | None,
         against: list[str],
-        slices: list[Trial],
+        sure: Summary,
     ) -> None:
         asked = Gate(supernet_tau=0.6, ranker_tau=0.6)
-        found = checked(slices, faithful).fidelity
+        found = sure.fidelity
         assert found is not None
         given = Agreements(score, replace(score, tau=params), WEAK)
         if side == "supernet":
@@ -183,8 +189,8 @@ class TestGate:
         assert verdict.sentence.startswith(beginning)
         assert verdict.sentence.endswith(".")
 
-    def test_each_side_has_its_own_bar(self, slices: list[Trial]) -> None:
-        found = checked(slices, faithful).fidelity
+    def test_each_side_has_its_own_bar(self, sure: Summary) -> None:
+        found = sure.fidelity
         for asked, verdict in (
             (Gate(supernet_tau=1.0, ranker_tau=0.8), "passed"),
             (Gate(supernet_tau=1.0, ranker_tau=0.81), "failed"),
@@ -235,9 +241,9 @@ class TestGate:
 
     @pytest.mark.parametrize("on_fail", ["warn", "stop"])
     def test_it_stops_only_where_it_failed_and_was_asked_to(
-        self, on_fail: Any, slices: list[Trial]
+        self, on_fail: Any, sure: Summary, slices: list[Trial]
     ) -> None:
-        good, bad = checked(slices, faithful).fidelity, checked(slices, lambda _: 1.0).fidelity
+        good, bad = sure.fidelity, checked(slices, lambda _: 1.0).fidelity
         asked = Gate(on_fail=on_fail)
         for found in (good, None):
             check(judge(asked, found, RANKER), "01J")
@@ -254,9 +260,9 @@ class TestGate:
 
 class TestTold:
     def test_the_first_sentence_is_the_verdict_everywhere(
-        self, slices: list[Trial], tmp_path: Path
+        self, sure: Summary, slices: list[Trial], tmp_path: Path
     ) -> None:
-        for summary in (summarize(SPEC, slices), checked(slices, faithful)):
+        for summary in (summarize(SPEC, slices), sure):
             assert words(summary)[0] == brief(summary)[0] == summary.gate.sentence
         trials = [*slices, *trained(SPEC, slices, faithful)]
         files = write_report(tmp_path, SPEC, trials, search_id="01J", ranker_test=RANKER)
@@ -268,12 +274,12 @@ class TestTold:
         assert below.startswith('<p class="verdict passed">The ranking can be trusted')
 
     def test_the_file_holds_networks_taus_recipe_and_verdict(
-        self, slices: list[Trial], tmp_path: Path
+        self, sure: Summary, slices: list[Trial], tmp_path: Path
     ) -> None:
-        summary = checked(slices, faithful)
         trials = [*slices, *trained(SPEC, slices, faithful)]
         files = write_report(tmp_path, SPEC, trials, search_id="01J", ranker_test=RANKER)
         given = json.loads(files["fidelity.json"].read_text(), parse_constant=refuse)
+        summary = sure
         assert summary.fidelity is not None
         assert given["search"] == "01J"
         assert given["fidelity"]["recipe"]["steps"] == 250
@@ -300,8 +306,8 @@ class TestTold:
             section = html.partition("Can the ranking be trusted?")[2].partition("<h2>")[0]
             assert "<code>nas fidelity</code> does that" in section
 
-    def test_every_tau_stands_beside_the_counts(self, slices: list[Trial]) -> None:
-        shown = agreements(checked(slices, faithful))
+    def test_every_tau_stands_beside_the_counts(self, sure: Summary, slices: list[Trial]) -> None:
+        shown = agreements(sure)
         assert [row[0] for row in shown.rows] == [
             "supernet score", "number of parameters", "depth",
             "ranker", "number of parameters", "depth",
@@ -319,10 +325,9 @@ class TestTold:
 
 class TestPicture:
     def test_points_lie_at_both_scores_in_the_colour_of_their_share(
-        self, slices: list[Trial]
+        self, sure: Summary, slices: list[Trial]
     ) -> None:
-        summary = checked(slices, faithful)
-        drawn = picture(summary, slices)
+        summary, drawn = sure, picture(sure, slices)
         points = [trace for trace in drawn.data if trace.showlegend is False]
         assert [trace.name for trace in points] == [
             "random control", "search, below the front", "front",
@@ -346,10 +351,10 @@ class TestPicture:
         )
 
     def test_the_page_draws_it_with_one_library_and_fetches_nothing(
-        self, slices: list[Trial]
+        self, sure: Summary, slices: list[Trial]
     ) -> None:
         trials = [*slices, *trained(SPEC, slices, faithful)]
-        html = page(SPEC, checked(slices, faithful), trials)
+        html = page(SPEC, sure, trials)
         assert html.count("* plotly.js v") == 1
         seen = tags(html)
         assert {a["id"] for t, a in seen if t == "div" and "id" in a} >= {"front", "fidelity"}
