@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from nas.report.result import (
         SearchResult,
         confirm_search,
+        fidelity_search,
         load_result,
         resume_search,
         run_search,
@@ -22,6 +23,7 @@ __all__ = [
     "SearchSpace",
     "SearchSpec",
     "confirm_search",
+    "fidelity_search",
     "load_architecture",
     "load_result",
     "load_space",
@@ -36,6 +38,7 @@ _HOMES = {
     "SearchSpace": "nas.space.search_space",
     "SearchSpec": "nas.search.spec",
     "confirm_search": "nas.report.result",
+    "fidelity_search": "nas.report.result",
     "load_architecture": "nas.space.architecture",
     "load_result": "nas.report.result",
     "load_space": "nas.space.loader",

@@ -55,6 +55,10 @@ class SearchStateError(EtnasError, RuntimeError):
     """A search is not in a state that allows what was asked (resume of a finished search, say)."""
 
 
+class GateFailed(SearchStateError):
+    """A search's ranking is not to be trusted, and its request says to stop there."""
+
+
 class LeaseLost(EtnasError, RuntimeError):
     """Another process holds the search, or this one's lease ran out and was taken over."""
 

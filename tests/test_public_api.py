@@ -34,9 +34,13 @@ SIGNATURES = {
         "(search_id: 'str', *, home: 'str | Path | None' = None, "
         "listener: 'Listener' = <function>) -> 'SearchResult'"
     ),
-    "confirm_search": (
+    "fidelity_search": (
         "(search_id: 'str', *, home: 'str | Path | None' = None, "
         "listener: 'Listener' = <function>) -> 'SearchResult'"
+    ),
+    "confirm_search": (
+        "(search_id: 'str', *, home: 'str | Path | None' = None, "
+        "listener: 'Listener' = <function>, despite_gate: 'bool' = False) -> 'SearchResult'"
     ),
     "load_result": "(search_id: 'str', home: 'str | Path | None' = None) -> 'SearchResult'",
 }
@@ -60,6 +64,7 @@ def test_names() -> None:
         "SearchSpace",
         "SearchSpec",
         "confirm_search",
+        "fidelity_search",
         "load_architecture",
         "load_result",
         "load_space",
@@ -85,6 +90,7 @@ def test_fields_and_methods_of_a_result() -> None:
     fields = [field.name for field in dataclasses.fields(nas.SearchResult)]
     assert fields == [
         "id", "state", "spec", "trials", "files", "place", "facts", "later_constraints",
+        "ranker_test",
     ]  # fmt: skip
     public = {name for name in vars(nas.SearchResult) if not name.startswith("_")} - set(fields)
     assert public == {
@@ -113,7 +119,8 @@ def test_a_search_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     frame = result.frame()
     assert list(frame["architecture_id"]) == [row["id"] for row in result.front]
     assert list(frame["flops"]) == [row["flops"] for row in result.front]
-    assert result.words[0].startswith("The search scored 10 of 10 architectures of digits_tiny")
+    assert result.words[0] == result.summary.gate.sentence
+    assert result.words[1].startswith("The search scored 10 of 10 architectures of digits_tiny")
     space = nas.load_space("digits_tiny")
     for row in result.front:
         assert space.contains(nas.Architecture.from_json(row["architecture"]))

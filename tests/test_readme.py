@@ -196,8 +196,8 @@ def translated(model: Path, lines: bytes, patch: pytest.MonkeyPatch) -> bytes:
 
 def test_every_command_and_option_is_among_those_run() -> None:
     assert {form.split()[1] for form in FORMS} == {
-        "search", "list", "pareto", "confirm", "compare", "cost", "spaces", "data", "doctor",
-        "translate",
+        "search", "list", "pareto", "fidelity", "confirm", "compare", "cost", "spaces", "data",
+        "doctor", "translate",
     }  # fmt: skip
     told, run = (set(re.findall(r"--[a-z][a-z-]*", text)) for text in (README, "\n".join(FORMS)))
     # Where things are kept is the next test's, and the other is MLflow's own.

@@ -20,6 +20,7 @@ from nas.cli.tables import terminal
 from nas.errors import (
     CheckpointError,
     EtnasError,
+    GateFailed,
     NothingFeasible,
     SearchStateError,
     SpecError,
@@ -27,7 +28,7 @@ from nas.errors import (
     missing_package,
 )
 
-WRONG_INPUT, NOTHING_FEASIBLE, FAILED, INTERRUPTED = 2, 3, 1, 130
+WRONG_INPUT, NOTHING_FEASIBLE, GATE_FAILED, FAILED, INTERRUPTED = 2, 3, 4, 1, 130
 
 app = typer.Typer(
     name="nas",
@@ -56,7 +57,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """The command: 0 done, 2 wrong input, 3 nothing feasible, 130 interrupted, 1 otherwise."""
+    """The command: 0 done, 2 wrong input, 3 nothing feasible, 4 a ranking that is not to be trusted
+    where the request stops at that, 130 interrupted, 1 otherwise."""
     _open_streams()
     for entry in importlib.metadata.entry_points(group="etnas.commands"):
         entry.load()(app)
@@ -133,6 +135,8 @@ def _check_encoding(arguments: Sequence[str]) -> None:
 def _code(error: EtnasError) -> int:
     if isinstance(error, NothingFeasible):
         return NOTHING_FEASIBLE
+    if isinstance(error, GateFailed):
+        return GATE_FAILED
     # Of the errors that are builtin's RuntimeError too, a state that forbids a command is input.
     broke = isinstance(error, TrainingDiverged | CheckpointError | RuntimeError)
     return FAILED if broke and not isinstance(error, SearchStateError) else WRONG_INPUT

@@ -26,6 +26,7 @@ TITLES = {
     "search": "scoring the search",
     "random": "scoring random controls",
     "homogeneous": "scoring homogeneous controls",
+    "fidelity": "training alone to check the ranking",
     "matched": "scoring rivals at matched FLOPs",
     "confirmed": "training alone",
     "report": "writing the report",

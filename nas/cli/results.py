@@ -61,6 +61,9 @@ def pareto(
     if not result.front:
         raise NothingFeasible(_nothing(result))
     if best:
+        if result.summary.gate.stops:
+            warning = f"warning: {result.summary.gate.sentence}"
+            terminal(stderr=True).print(warning, markup=False)
         typer.echo(json.dumps(result.front[0]["architecture"]))
     elif not as_json:
         show_front(terminal(), result)

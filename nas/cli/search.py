@@ -1,10 +1,11 @@
-"""`nas search` and `nas confirm`: run a request in the foreground."""
+"""`nas search`, `nas fidelity` and `nas confirm`: run a request in the foreground."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,28 +79,49 @@ def search(
     _run(begin(request, home=home, warm_start=warm_start).id, home, as_json)
 
 
+FinishedId = Annotated[str, typer.Argument(metavar="ID", help="A finished search's id, or `last`.")]
+
+
+def fidelity(search_id: FinishedId, as_json: AsJson = False, home: Home = None) -> None:
+    """Check the ranking: networks on and below the front, trained alone by a short recipe."""
+    from nas.report.result import fidelity_search
+
+    _gated(_foreground(search_id, home, as_json, fidelity_search, "fidelity"))
+
+
 def confirm(
-    search_id: Annotated[
-        str, typer.Argument(metavar="ID", help="A finished search's id, or `last`.")
-    ],
+    search_id: FinishedId,
+    despite_gate: Annotated[
+        bool,
+        typer.Option("--despite-gate", help="Also where gate.on_fail stops at the ranking."),
+    ] = False,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Train front members and homogeneous networks at matched FLOPs alone, and compare."""
     from nas.report.result import confirm_search
 
-    _foreground(search_id, home, as_json, confirm_search, "confirm")
+    work = partial(confirm_search, despite_gate=despite_gate)
+    verb = "confirm --despite-gate" if despite_gate else "confirm"
+    _foreground(search_id, home, as_json, work, verb)
 
 
 def _run(search_id: str, home: Path | None, as_json: bool) -> None:
     from nas.report.result import resume_search
 
-    _foreground(search_id, home, as_json, resume_search, "search --resume")
+    _gated(_foreground(search_id, home, as_json, resume_search, "search --resume"))
+
+
+def _gated(result: SearchResult) -> None:
+    """Ends the command where the request stops at a ranking that is not to be trusted."""
+    from nas.report.fidelity import check
+
+    check(result.summary.gate, result.id)
 
 
 def _foreground(
     search_id: str, home: Path | None, as_json: bool, work: Callable[..., SearchResult], verb: str
-) -> None:
+) -> SearchResult:
     from nas.cli.progress import Bars
     from nas.report.result import find_search
 
@@ -123,6 +145,7 @@ def _foreground(
     _show(result, home, as_json)
     if not result.front:
         raise typer.Exit(3)
+    return result
 
 
 def at(home: Path | None) -> str:
@@ -185,10 +208,12 @@ def show_front(console: Console, result: SearchResult) -> None:
     """The front, the comparison with the controls, and the words that matter most."""
     from nas.cli.tables import show
     from nas.report.table import alone, confirmation, hypervolumes, table
+    from nas.report.trust import agreements
     from nas.report.words import brief
 
     show(console, table(result.summary))
     show(console, hypervolumes(result.summary.comparisons))
+    show(console, agreements(result.summary))
     show(console, alone(result.summary))
     show(console, confirmation(result.summary))
     for sentence in brief(result.summary):
@@ -198,4 +223,5 @@ def show_front(console: Console, result: SearchResult) -> None:
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command()(search)
+    app.command()(fidelity)
     app.command()(confirm)

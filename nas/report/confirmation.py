@@ -13,17 +13,14 @@ from nas.report.evidence import (
     Confirmation,
     Contrast,
     Difference,
-    Fidelity,
     MemberConfirmation,
 )
-from nas.report.statistics import Estimate, interval_of_mean, kendall_interval
+from nas.report.statistics import Estimate, interval_of_mean
 from nas.search.objective import Metric, Objective
 from nas.search.pareto import scored
-from nas.search.rank_correlation import kendall_tau
+from nas.search.rank_correlation import FEWEST, RankAgreement
 from nas.search.spec import SearchSpec
 from nas.search.trial import SLICES, Standing, Trial
-
-FEWEST_FOR_TAU = 4
 
 BySeed = Mapping[int, Trial]
 
@@ -153,7 +150,7 @@ def _verdict(better: Better, own: str | None, rivals: Sequence[str]) -> str:
 
 def _fidelity(
     primary: Metric, decisive: str, trials: Sequence[Trial], held: Sequence[Trial]
-) -> Fidelity | None:
+) -> RankAgreement | None:
     """Supernet score against stand-alone mean over seeds, for the networks that have both."""
     loss = Objective(primary).loss
     supernet = {
@@ -166,10 +163,8 @@ def _fidelity(
         value = loss({primary.name: trial.metrics[decisive]})
         alone.setdefault(trial.architecture.id, []).append(value)
     both = sorted(set(supernet) & set(alone))
-    if len(both) < FEWEST_FOR_TAU:
+    if len(both) < FEWEST:
         return None
     left = [supernet[each] for each in both]
     right = [math.fsum(alone[each]) / len(alone[each]) for each in both]
-    interval = kendall_interval(left, right)
-    low, high = interval if interval is not None else (None, None)
-    return Fidelity(kendall_tau(left, right), low, high, len(both))
+    return RankAgreement.of(left, right)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from nas.report.statistics import Estimate
+from nas.search.fidelity import Agreements, RankerTest
 from nas.search.objective import Metric
+from nas.search.rank_correlation import RankAgreement
 from nas.space.architecture import Architecture
 
 Verdict = Literal["covers more", "covers less", "not resolved", "not comparable", "exploratory"]
@@ -163,13 +165,53 @@ class MemberConfirmation:
 
 
 @dataclass(frozen=True)
-class Fidelity:
-    """Kendall's tau between supernet scores and stand-alone results, with a bootstrap interval."""
+class TrainedAlone:
+    """A network with two values of the primary metric: of its slice, and trained alone."""
 
-    tau: float | None
-    low: float | None
-    high: float | None
-    n: int
+    architecture_id: str
+    trial: str
+    """Role and index of the trial that scored its slice: `search 17`."""
+    on_front: bool
+    supernet: float
+    alone: float
+    params: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Does the supernet rank networks as training alone does, by the metric and recipe stated?
+
+    `planned` were to be trained; `open` are not yet, but will be; `lost` have no result.
+    """
+
+    metric: str
+    planned: int
+    open: int
+    lost: int
+    recipe: Mapping[str, Any]
+    networks: tuple[TrainedAlone, ...]
+    agreements: Agreements
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """Whether the ranking can be trusted: the verdict, what speaks against it, and a sentence.
+
+    Beside it what the request asks for.
+    """
+
+    verdict: Literal["passed", "failed", "not known"]
+    reasons: tuple[str, ...]
+    sentence: str
+    supernet_tau: float
+    ranker_tau: float
+    on_fail: Literal["warn", "stop"]
+
+    @property
+    def stops(self) -> bool:
+        """Whether the request wants its search to end here."""
+        return self.verdict == "failed" and self.on_fail == "stop"
 
 
 @dataclass(frozen=True)
@@ -178,7 +220,8 @@ class Confirmation:
 
     metric: str
     members: tuple[MemberConfirmation, ...]
-    fidelity: Fidelity | None
+    fidelity: RankAgreement | None
+    """Of the supernet's scores with these results."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +254,10 @@ class Summary:
     resolution: Resolution
     rankers: tuple[Ranker, ...]
     confirmation: Confirmation | None
+    fidelity: Fidelity | None
+    """None where no network was trained alone to check the ranking."""
+    ranker_test: RankerTest | None
+    gate: GateVerdict
 
     def count(self, role: str) -> Count:
         """How the trials of this role ended."""

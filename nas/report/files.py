@@ -1,4 +1,4 @@
-"""Where does the report go: `pareto.html`, `pareto.json`, `trials.parquet`, each written whole."""
+"""Where does the report go: `pareto.html` and `.json`, `fidelity.json`, `trials.parquet`; whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from nas.report.evidence import Summary, plain
 from nas.report.frame import trials_table
 from nas.report.page import page
 from nas.report.summary import summarize
+from nas.report.trust import sentences
 from nas.report.words import words
+from nas.search.fidelity import RankerTest
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 
@@ -27,18 +29,21 @@ def write_report(
     *,
     search_id: str,
     extra: Mapping[str, Any] | None = None,
+    ranker_test: RankerTest | None = None,
 ) -> dict[str, Path]:
-    """Writes the three files into `folder` and gives their paths by file name.
+    """Writes the files into `folder` and gives their paths by file name.
 
-    `extra` is provenance by name (device, times, versions). Each file is there whole or as it was
+    `extra` is provenance by name (device, times, versions), `ranker_test` what the record's facts
+    have of one. Each file is there whole or as it was
     before, whenever the process dies; raises `OSError` where it cannot be written.
     """
     extra = extra or {}
-    summary = summarize(spec, trials)
+    summary = summarize(spec, trials, ranker_test=ranker_test)
     folder.mkdir(parents=True, exist_ok=True)
     html = page(spec, summary, trials, search_id=search_id, extra=extra)
     contents = {
         "trials.parquet": _parquet(trials),
+        "fidelity.json": fidelity_json(summary, search_id).encode(),
         "pareto.json": pareto_json(summary, search_id, extra).encode(),
         "pareto.html": html.encode(),
     }
@@ -53,6 +58,19 @@ def pareto_json(summary: Summary, search_id: str, extra: Mapping[str, Any]) -> s
         **summary.to_json(),
         "words": words(summary),
         "extra": plain(extra),
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def fidelity_json(summary: Summary, search_id: str) -> str:
+    """The check of the ranking as JSON text: verdict, networks, taus and recipe, null if none."""
+    content = {
+        "format": FORMAT,
+        "search": search_id,
+        "gate": plain(summary.gate),
+        "fidelity": plain(summary.fidelity),
+        "ranker_test": plain(summary.ranker_test),
+        "words": [summary.gate.sentence, *sentences(summary)],
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 

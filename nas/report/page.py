@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 from nas.report.architecture import looks, outline, strip
 from nas.report.evidence import Member, Summary, plain
 from nas.report.front import FONT, figure
 from nas.report.table import DOMINATED, DOMINATED_MEANS, Table, place_of, quantity, tables
+from nas.report.trust import agreements, method, picture
 from nas.report.words import words
 from nas.search.pareto import scored
 from nas.search.spec import SearchSpec
@@ -61,6 +62,11 @@ th {{ color: #52606d; font-weight: 600; white-space: nowrap; }}
 .key i {{ border-radius: 2px; margin-right: 6px; }}
 .words {{ padding-left: 20px; }}
 .words li {{ margin: 4px 0; overflow-wrap: anywhere; }}
+.verdict {{ margin: 12px 0; padding: 10px 14px; border-left: 4px solid #7b8794; }}
+.verdict {{ background: #f5f7fa; border-radius: 3px; overflow-wrap: anywhere; }}
+.verdict.passed {{ border-color: #009E73; }}
+.verdict.failed {{ border-color: #D55E00; }}
+.square {{ max-width: 760px; }}
 .none {{ padding: 20px; background: #f5f7fa; border-radius: 6px; }}
 @media (max-width: 760px) {{
 main {{ padding: 20px 14px 48px; }}
@@ -110,10 +116,13 @@ def page(
             f"<title>{escape(summary.name)}: Pareto front</title>",
             f"<style>{STYLE}</style></head><body><main>",
             f"<h1>{escape(summary.name)}</h1>",
+            _verdict(summary),
             f'<p class="lead">{escape(lead + limits)}</p>',
             _scatter(spec, summary, trials),
             "<h2>The front, layer by layer</h2>",
             _strips(summary),
+            "<h2>Can the ranking be trusted?</h2>",
+            _trust(summary, trials),
             "<h2>Against the controls</h2>",
             further or '<p class="none">There is nothing to compare.</p>',
             "<h2>What follows</h2>",
@@ -127,13 +136,31 @@ def page(
 def _scatter(spec: SearchSpec, summary: Summary, trials: Sequence[Trial]) -> str:
     if not scored(trial for trial in trials if trial.role in SLICES):
         return '<p class="none">No trial was scored, so there is nothing to draw.</p>'
-    made: str = figure(spec, summary, trials).to_html(
-        full_html=False,
-        include_plotlyjs="inline",
-        div_id="front",
-        config=CONFIG,
-    )
-    return made
+    return _drawn(figure(spec, summary, trials), "front", library="inline")
+
+
+def _drawn(made: Any, name: str, *, library: Literal["inline", False]) -> str:
+    """A figure as HTML; the library is in the page once, in its first figure."""
+    html: str = made.to_html(full_html=False, include_plotlyjs=library, div_id=name, config=CONFIG)
+    return html
+
+
+def _verdict(summary: Summary) -> str:
+    kind = summary.gate.verdict.replace(" ", "-")
+    return f'<p class="verdict {kind}">{_prose(summary.gate.sentence)}</p>'
+
+
+def _trust(summary: Summary, trials: Sequence[Trial]) -> str:
+    """The check of the ranking: networks drawn, taus in a table, how they were come by."""
+    shown = agreements(summary)
+    parts = [f"<p>{_prose(sentence)}</p>" for sentence in method(summary)]
+    if shown.rows:
+        parts.insert(0, _table(shown))
+    # Where a network was scored, the front's figure has brought the library.
+    if summary.fidelity is not None and summary.fidelity.networks:
+        drawn = _drawn(picture(summary, trials), "fidelity", library=False)
+        parts.insert(0, f'<div class="square">{drawn}</div>')
+    return "".join(parts) or f'<p class="none">{_prose(summary.gate.sentence)}</p>'
 
 
 def _strips(summary: Summary) -> str:

@@ -14,6 +14,7 @@ from nas import catalog
 from nas.errors import PartNotInstalled, SearchNotFound, SpecError
 from nas.registry import nearest
 from nas.report.evidence import Summary, plain
+from nas.report.fidelity import check, fidelity, judge
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame
 from nas.report.page import page
@@ -23,6 +24,7 @@ from nas.run.lease import shown_state
 from nas.run.preflight import preflight
 from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
+from nas.search.fidelity import RANKER_TEST, RankerTest
 from nas.search.installed import named_by, named_by_space, not_installed
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
@@ -51,6 +53,8 @@ class SearchResult:
     """Where it comes from: commit, digests, machines."""
     later_constraints: tuple[str, ...] = ()
     """Those of the request's constraints that were chosen after the run."""
+    ranker_test: RankerTest | None = None
+    """How a ranker did on networks that it never saw, where that was tried."""
 
     def __repr__(self) -> str:
         roles = Counter(trial.role for trial in self.trials)
@@ -63,8 +67,8 @@ class SearchResult:
 
     @cached_property
     def summary(self) -> Summary:
-        """Front, controls and confirmation, held against each other."""
-        return summarize(self.spec, self.trials, self.later_constraints)
+        """Front, controls and confirmation, held against each other, and the gate's verdict."""
+        return summarize(self.spec, self.trials, self.later_constraints, self.ranker_test)
 
     @property
     def words(self) -> list[str]:
@@ -128,6 +132,7 @@ class SearchResult:
             "id": self.id,
             "state": self.state,
             "front": self.front,
+            "gate": plain(self.summary.gate),
             "words": self.words,
             "confirmation": plain(self.summary.confirmation),
             "files": dict(self.files),
@@ -182,7 +187,8 @@ def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
     files = {name: artifact.uri for name, artifact in store.artifacts(record.id).items()}
     trials = tuple(store.trials(record.id))
     spec, facts = load_spec(record.spec), provenance(record)
-    return SearchResult(record.id, shown_state(record), spec, trials, files, place, facts)
+    state, tried = shown_state(record), RankerTest.of(record.facts)
+    return SearchResult(record.id, state, spec, trials, files, place, facts, ranker_test=tried)
 
 
 def earlier_search(warm_start: str, home: str | Path | None = None) -> str:
@@ -243,33 +249,62 @@ def resume_search(
     return load_result(found.id, home)
 
 
-def confirm_search(
+def fidelity_search(
     search_id: str, *, home: str | Path | None = None, listener: Listener = lambda _: None
 ) -> SearchResult:
-    """Confirms a finished search, named as in `find_search`, by stand-alone training.
+    """Checks the ranking of a finished search, named as in `find_search`, or goes on with that.
 
-    What is trained says `nas.run.confirm.confirm`. Raises what `resume_search` raises, and
-    `SearchStateError` for a search that is unfinished or has no front. It, too, goes on where it
-    was stopped.
+    What is trained says `nas.search.fidelity`; whether the ranking can be trusted, the result's
+    `summary.gate`. Raises what `resume_search` raises, and `SearchStateError` for a search that is
+    unfinished.
     """
-    from nas.run.confirm import confirm
+    from nas.run.search import recheck
 
     found = find_search(search_id, home)
     check_installed(found)
-    confirm(found.id, workspace(home), reporter=_report, listener=listener)
+    recheck(found.id, workspace(home), reporter=_report, listener=listener)
+    return load_result(found.id, home)
+
+
+def confirm_search(
+    search_id: str,
+    *,
+    home: str | Path | None = None,
+    listener: Listener = lambda _: None,
+    despite_gate: bool = False,
+) -> SearchResult:
+    """Confirms a finished search, named as in `find_search`, by stand-alone training.
+
+    What is trained says `nas.run.confirm.confirm`. Raises what `resume_search` raises,
+    `SearchStateError` for a search that is unfinished or has no front, and `GateFailed` where its
+    ranking is not to be trusted and its request says `gate.on_fail: stop`, unless `despite_gate`.
+    It, too, goes on where it was stopped.
+    """
+    from nas.run.confirm import confirm
+
+    place, found = workspace(home), find_search(search_id, home)
+    check_installed(found)
+    spec = load_spec(found.spec)
+    if not despite_gate and spec.gate.on_fail == "stop":
+        trials = opened(place, found.id).trials(found.id)
+        check(judge(spec.gate, fidelity(spec, trials), RankerTest.of(found.facts)), found.id)
+    confirm(found.id, place, reporter=_report, listener=listener)
     return load_result(found.id, home)
 
 
 def _report(
     record: SearchRecord, spec: SearchSpec, trials: Sequence[Trial], folder: Path
 ) -> Mapping[str, Path]:
-    return write_report(folder, spec, trials, search_id=record.id, extra=provenance(record))
+    extra, tried = provenance(record), RankerTest.of(record.facts)
+    return write_report(folder, spec, trials, search_id=record.id, extra=extra, ranker_test=tried)
 
 
 def provenance(record: SearchRecord) -> dict[str, str]:
     """What the record says of where a search comes from, in words: code, digests, machines."""
     shown = {"submitted": record.created, "runs": str(record.attempt)}
-    for name, text in record.facts.items():
+    # What a ranker did stands where the ranking is judged.
+    told = {name: text for name, text in record.facts.items() if name != RANKER_TEST}
+    for name, text in told.items():
         origins = name.endswith("_provenance")
         shown[name.replace("_", " ")] = "; ".join(json.loads(text)) if origins else text
     return shown | ({"warm start": record.warm_start} if record.warm_start else {})

@@ -1,15 +1,11 @@
-"""How sure is a figure: intervals over seeds, resampling."""
+"""How sure is a figure: its interval over seeds."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.search.rank_correlation import kendall_tau
-
-CONFIDENCE = 0.95
 # Student's 97.5% quantiles for 1, 2, ... degrees of freedom: as far as a request may ask for seeds.
 STUDENT = (
     12.7062047362, 4.3026527297, 3.1824463053, 2.7764451052, 2.5705818356, 2.4469118511,
@@ -27,29 +23,6 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
-
-
-def kendall_interval(
-    left: Sequence[float], right: Sequence[float], *, repeats: int = 1000
-) -> tuple[float, float] | None:
-    """The 95% percentile bootstrap interval of tau over pairs (Efron, 1979), always the same one.
-
-    Resamples in which one side is constant have no tau and are left out; None where most have none.
-    """
-    rng = random.Random(f"kendall_interval:{len(left)}")
-    rows = range(len(left))
-    taus = []
-    for _ in range(repeats):
-        drawn = rng.choices(rows, k=len(left))
-        tau = kendall_tau([left[i] for i in drawn], [right[i] for i in drawn])
-        if tau is not None:
-            taus.append(tau)
-    if 2 * len(taus) < repeats:
-        return None
-    taus.sort()
-    tail = (1 - CONFIDENCE) / 2
-    last = len(taus) - 1
-    return taus[math.floor(tail * last)], taus[math.ceil((1 - tail) * last)]
 
 
 def interval_of_mean(values: Sequence[float]) -> Estimate:

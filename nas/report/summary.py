@@ -27,8 +27,10 @@ from nas.report.evidence import (
     Summary,
     Verdict,
 )
+from nas.report.fidelity import fidelity, judge
 from nas.report.statistics import standard_deviation
 from nas.search.controls import Extent, control_pools, equal_n, judged
+from nas.search.fidelity import RankerTest
 from nas.search.objective import Metric, Objective
 from nas.search.pareto import (
     ParetoFront,
@@ -45,13 +47,16 @@ RESOLVED_FROM = 3.0
 
 
 def summarize(
-    spec: SearchSpec, trials: Sequence[Trial], later_constraints: Sequence[str] = ()
+    spec: SearchSpec,
+    trials: Sequence[Trial],
+    later_constraints: Sequence[str] = (),
+    ranker_test: RankerTest | None = None,
 ) -> Summary:
     """The report of a search's trials of all roles: a pure function, the same for the same record.
 
     Supernet scores (search and controls) and stand-alone results (confirmed) are never mixed.
     `later_constraints` are those of the request that were chosen when its trials were known: no
-    comparison under them has a verdict.
+    comparison under them has a verdict. `ranker_test` is what the record's facts have of one.
     """
     objectives = spec.parsed_objectives
     primary = spec.primary.metric
@@ -71,18 +76,12 @@ def summarize(
         extent = Extent.of(spec, held)
         reference = values_of(objectives, extent.reference)
         ideal = values_of(objectives, extent.ideal)
-        searched = [trial for trial in trials if trial.role == "search"]
-        comparisons = tuple(
-            compare_at_equal_n(
-                name, (spec, searched), (spec, pool), extent, bool(resolution.resolved)
-            )
-            for name, pool in pools.items()
-            if scored(pool) and scored(searched)
-        )
+        comparisons = _comparisons(spec, trials, extent, bool(resolution.resolved))
         if later_constraints:
             comparisons = tuple(replace(each, verdict=EXPLORATORY) for each in comparisons)
     dominators = _dominators(spec, front, held)
     members = zip(front.members, dominators, strict=True)
+    checked = fidelity(spec, trials)
     return Summary(
         name=spec.name,
         space=spec.search_space.name,
@@ -103,6 +102,20 @@ def summarize(
         resolution=resolution,
         rankers=_rankers(spec, primary, pools.get("random", [])),
         confirmation=confirmation(spec, primary, trials, attentions),
+        fidelity=checked,
+        ranker_test=ranker_test,
+        gate=judge(spec.gate, checked, ranker_test),
+    )
+
+
+def _comparisons(
+    spec: SearchSpec, trials: Sequence[Trial], extent: Extent, resolved: bool
+) -> tuple[Comparison, ...]:
+    searched = [trial for trial in trials if trial.role == "search"]
+    return tuple(
+        compare_at_equal_n(name, (spec, searched), (spec, pool), extent, resolved)
+        for name, pool in control_pools(trials).items()
+        if scored(pool) and scored(searched)
     )
 
 

@@ -12,23 +12,27 @@ from nas.report.evidence import (
 )
 from nas.report.summary import RESOLVED_FROM
 from nas.report.table import coverage, interval, member_name, noise, quantity, shorten
+from nas.report.trust import sentences as checked
 
 
 def words(summary: Summary) -> list[str]:
-    """Sentences in the order of reading: what there is, what can be told, what decides."""
+    """Sentences in the order of reading: trust, what there is, what can be told, what decides."""
     return [
+        summary.gate.sentence,
         *_outcome(summary),
         *_exploratory(summary),
         *_resolution(summary),
         *_comparisons(summary),
         *_rankers(summary),
+        *checked(summary),
         *_confirmation(summary),
     ]
 
 
 def brief(summary: Summary) -> list[str]:
-    """The sentences for who has the tables before them: outcome, resolution, what decides."""
+    """The sentences for who has the tables before them: trust, outcome, resolution, decision."""
     return [
+        summary.gate.sentence,
         *_scored(summary),
         *_exploratory(summary),
         *_resolution(summary),

@@ -11,7 +11,7 @@ from nas.errors import NothingFeasible, SearchStateError
 from nas.operators.declaration import Choice
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, holding
-from nas.run.search import Reporter, write_report
+from nas.run.search import Reporter, finished, write_report
 from nas.run.submission import problem_of
 from nas.run.workspace import Workspace
 from nas.search.objective import Constraint
@@ -19,7 +19,6 @@ from nas.search.pareto import front_of
 from nas.search.problem import Problem
 from nas.search.trial import Proposal, Standing, Trial
 from nas.space.architecture import Architecture
-from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
 from nas.train.checkpoint import read_state
@@ -43,18 +42,13 @@ def confirm(
     Raises `SearchStateError` for an unfinished search and one whose supernet is gone, and
     `DataChanged` where the data are not those that the supernet learnt from.
     """
-    record = SqlStore(place.record_url).get(search)
-    if record.state != "succeeded":
-        raise SearchStateError(
-            f"search {record.id} is {record.state}; finish it first with "
-            f"`nas search --resume {record.id}`"
-        )
+    record = finished(search, place)
     with holding(record.id, place, listener) as running:
         _check_supernet(running)
-        _charge_only(running, "match")
+        running.revisit("match")
         members = shortlist(running)
         pairs = _pairs(running, members)
-        _charge_only(running, "confirm")
+        running.revisit("confirm")
         proposals = _trainings(running, pairs)
         _note_weights(running, running.evaluate("confirmed", fixed(proposals), len(proposals)))
         write_report(running, reporter)
@@ -92,13 +86,6 @@ def _check_supernet(running: Running) -> None:
     # A training that is finished only looks at the data, where they are: on a worker.
     for progress in running.executor.train(replace(setup, testing=True)):
         running.note_facts(progress.facts)
-
-
-def _charge_only(running: Running, phase: str) -> None:
-    # The search stays `succeeded`; only the phase says that a confirmation is under way.
-    running.charge()
-    running.phase = phase
-    running.store.set_state(running.lease, "succeeded", phase=phase)
 
 
 def shortlist(running: Running) -> list[Trial]:

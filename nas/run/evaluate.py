@@ -29,6 +29,7 @@ from nas.errors import (
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.run.translating import translated
+from nas.search.fidelity import SEED, short_recipe
 from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import TRAINED_ALONE, Measurement, Proposal, Standing
@@ -202,6 +203,11 @@ class Evaluator:
         if broken and proposal.role not in TRAINED_ALONE:
             reason = f"constraint not met: {'; '.join(broken)}"
             return replace(Measurement.of(metrics), state="infeasible", reason=reason)
+        if proposal.role == "fidelity":
+            found = self._trained_shortly(architecture)
+            return replace(
+                Measurement.of(metrics | found), provenance={"fidelity": machine(self.device)}
+            )
         if proposal.role == "confirmed":
             found, signatures = self._trained(proposal)
             origins = {"confirmation": machine(self.device), **signatures}
@@ -258,17 +264,9 @@ class Evaluator:
 
     def _trained(self, proposal: Proposal) -> tuple[dict[str, float], dict[str, str]]:
         """Metrics of the network trained alone, and how those of its own texts were computed."""
-        architecture, folder = proposal.architecture, self.setup.standalone
         seed = Standing.of(proposal).seed
         assert seed is not None, "confirmed networks are proposed with one"
-        training = train_standalone(
-            architecture, self.spec, self._placed, seed=seed, folder=folder, device=self.device
-        )
-        for _ in training:
-            pass
-        network = load_standalone(
-            architecture, self.spec, seed=seed, folder=folder, device=self.device
-        )
+        network = self._alone(proposal.architecture, self.spec, seed, self.setup.standalone)
         found = self.task.summary(self._score(network, self._placed.validation()))
         chosen = self.setup.test(self.spec, self._placed)
         tested = self.task.summary(self._score(network, chosen))
@@ -276,6 +274,25 @@ class Evaluator:
         tested |= judged
         found |= {f"test_{name}": value for name, value in tested.items()}
         return found, {f"test_{name}": text for name, text in signatures.items()}
+
+    def _trained_shortly(self, architecture: Architecture) -> dict[str, float]:
+        """Metrics of the network trained alone by the short recipe, on what slices are scored on.
+
+        The test examples are left alone.
+        """
+        folder = self.setup.standalone / "fidelity"
+        network = self._alone(architecture, short_recipe(self.spec), SEED, folder)
+        chosen = self._placed.validation(self.spec.evaluation.examples)
+        return self.task.summary(self._score(network, chosen))
+
+    def _alone(
+        self, architecture: Architecture, spec: SearchSpec, seed: int, folder: Path
+    ) -> StandaloneNetwork:
+        """The network trained by the spec's stand-alone recipe, or what is there of it."""
+        chosen: dict[str, Any] = {"seed": seed, "folder": folder, "device": self.device}
+        for _ in train_standalone(architecture, spec, self._placed, **chosen):
+            pass
+        return load_standalone(architecture, spec, **chosen)
 
     def _judged(
         self, network: StandaloneNetwork, chosen: Any

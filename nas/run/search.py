@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nas import catalog
 from nas.errors import NothingFeasible, OutputError, SearchStateError
+from nas.run.fidelity import PHASE, check_ranking
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, Update, holding
 from nas.run.submission import WARM_TRIALS, problem_of
@@ -54,12 +55,42 @@ def run(
             found = _search(running)
             running.enter("controls")
             _controls(running, len(found))
+            if not running.spec.fidelity.deferred:
+                running.enter(PHASE)
+                check_ranking(running)
             running.enter("report")
             write_report(running, reporter)
             return running.store.set_state(running.lease, "succeeded", phase="report")
         except Exception as error:
             running.fail(error)
             raise
+
+
+def recheck(
+    search: str, place: Workspace, *, reporter: Reporter, listener: Listener = lambda _: None
+) -> SearchRecord:
+    """Checks the ranking of a finished search, or goes on with that, and writes its report anew.
+
+    Raises `SearchStateError` for an unfinished search and `DataChanged` where the data are not
+    those that it began with.
+    """
+    record = finished(search, place)
+    with holding(record.id, place, listener) as running:
+        running.revisit(PHASE)
+        check_ranking(running)
+        write_report(running, reporter)
+        return running.store.set_state(running.lease, "succeeded", phase="report")
+
+
+def finished(search: str, place: Workspace) -> SearchRecord:
+    """The record of a search that has ended well; raises `SearchStateError` for any other."""
+    record = SqlStore(place.record_url).get(search)
+    if record.state != "succeeded":
+        raise SearchStateError(
+            f"search {record.id} is {record.state}; finish it first with "
+            f"`nas search --resume {record.id}`"
+        )
+    return record
 
 
 def write_report(running: Running, reporter: Reporter) -> None:

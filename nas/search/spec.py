@@ -25,7 +25,7 @@ from nas.search.section import (
     Whole,
     WithOptions,
 )
-from nas.search.stages import Confirmation, Controls, Evaluation
+from nas.search.stages import Confirmation, Controls, Evaluation, FidelityCheck, Gate
 from nas.search.workload import Workload, check_lengths
 from nas.space.blueprint import check as check_buildable
 from nas.space.digest import digest
@@ -80,6 +80,8 @@ class SearchSpec(Section):
     """Training of networks alone, by `nas confirm`."""
     evaluation: Evaluation = Evaluation()
     controls: Controls = Controls()
+    fidelity: FidelityCheck = FidelityCheck()
+    gate: Gate = Gate()
     confirmation: Confirmation = Confirmation()
     executor: Annotated[ExecutorSpec, ByName(catalog.EXECUTORS)] = ExecutorSpec()
     latency: Workload = Workload()

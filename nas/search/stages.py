@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -42,3 +42,39 @@ class Confirmation(Section):
     """Trainings of each network; 2 resolve next to nothing (t = 12.7 at 95%, 4.3 with 3)."""
     flops_tolerance: Annotated[PositiveFloat, Field(le=0.5)] = 0.03
     """How far a rival's FLOPs may lie from the member's, as a share of them."""
+
+
+class FidelityCheck(Section):
+    """Networks of the front and below it, trained alone: does the supernet rank them as that does?
+
+    One seed each, by the stand-alone recipe in fewer steps, its warm-up shortened in proportion.
+    """
+
+    networks: Annotated[Whole, Field(ge=8, le=200)] = 24
+    """How many. Between scores with nothing in common tau's standard error is 0.15 of 24 networks,
+    0.29 of 8."""
+    steps: Annotated[Positive, Field(le=100_000_000)] | None = None
+    """Steps of each training; null: a quarter of `standalone.steps`."""
+    hours: PositiveFloat | None = None
+    """Hours by the clock after which no further network is begun; null: no bound. The search's
+    budget is another."""
+    deferred: Annotated[bool, Field(strict=True)] = True
+    """Left to `nas fidelity`; false: done at the end of the search."""
+
+
+Tau = Annotated[float, Field(ge=-1, le=1, strict=True)]
+
+
+class Gate(Section):
+    """What Kendall's tau must reach for the ranking to be trusted.
+
+    The lower end of its interval must also lie above the tau of the number of parameters alone.
+    """
+
+    supernet_tau: Tau = 0.5
+    """Of supernet scores with those of the same networks trained alone."""
+    ranker_tau: Tau = 0.6
+    """Of a ranker that learnt from the search's trials with supernet scores of random controls."""
+    on_fail: Literal["warn", "stop"] = "warn"
+    """`warn`: the report says so; `stop`: `nas search` and `nas fidelity` end with exit code 4, and
+    `nas confirm` wants --despite-gate."""

@@ -75,10 +75,12 @@ def test_what_needs_no_engine_works(finished: Finished, tmp_path: Path) -> None:
 def test_a_confirmed_search_needs_no_engine_to_be_looked_at(
     finished: Finished, tmp_path: Path
 ) -> None:
-    spec, home = written(tmp_path / "spec.yaml", SMALL), ("--home", tmp_path / "home")
+    spec = written(tmp_path / "spec.yaml", {**SMALL, "fidelity": {"networks": 8}})
+    home = ("--home", tmp_path / "home")
     shutil.copytree(finished.home / "supernets", tmp_path / "home" / "supernets")
     search = nas("search", spec, *home, "--json").json["id"]
-    assert nas("confirm", search, *home).code == 0
+    for stage in ("fidelity", "confirm"):
+        assert nas(stage, search, *home).code == 0
     commands: dict[str, list[Any]] = {
         "json": ["pareto", search, "--json", *home],
         "table": ["pareto", search, *home],
@@ -89,7 +91,8 @@ def test_a_confirmed_search_needs_no_engine_to_be_looked_at(
     for name, said in found.items():
         assert (said["code"], said["err"]) == (0, ""), name
         assert said["out"] == nas(*commands[name]).out, name
-    assert "Trained alone: member minus homogeneous network" in found["table"]["out"]
+    for title in ("Trained alone: member minus homogeneous network", "Agreement of rankings"):
+        assert title in found["table"]["out"]
 
 
 def test_the_rest_names_what_to_install_and_leaves_nothing(
@@ -101,6 +104,7 @@ def test_the_rest_names_what_to_install_and_leaves_nothing(
     missing: dict[str, tuple[list[Any], str]] = {
         "search": (["search", spec, "--home", home], "torch"),
         "resume": (["search", "--resume", finished.id, "--home", finished.home], "torch"),
+        "fidelity": (["fidelity", finished.id, "--home", finished.home], "torch"),
         "confirm": (["confirm", finished.id, "--home", finished.home], "torch"),
         "latency": (["cost", path, "--task", "digits", "--latency"], "torch"),
         "page": (["pareto", finished.id, "--html", page, "--home", finished.home], "plotly"),
@@ -155,7 +159,8 @@ def test_help_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     for command in (
-        "search", "confirm", "list", "pareto", "compare", "spaces", "data", "cost", "doctor",
+        "search", "fidelity", "confirm", "list", "pareto", "compare", "spaces", "data", "cost",
+        "doctor",
     ):  # fmt: skip
         assert f" {command} " in ended.stdout
     heavy = {"torch", "numpy", "pydantic", "yaml", "sqlalchemy", "ray", "mlflow", "pandas"}

@@ -39,7 +39,9 @@ def front(home: Path, search: str) -> Any:
 
 
 def test_json_is_one_document_and_progress_goes_elsewhere(finished: Finished) -> None:
-    assert set(finished.json) == {"id", "state", "front", "words", "confirmation", "files"}
+    assert set(finished.json) == {
+        "id", "state", "front", "gate", "words", "confirmation", "files",
+    }  # fmt: skip
     assert finished.json["state"] == "succeeded"
     assert finished.json["front"]
     for path in finished.json["files"].values():

@@ -9,10 +9,11 @@ from scipy import stats
 
 from nas.operators.declaration import Choice
 from nas.report.evidence import Confirmation
-from nas.report.statistics import CONFIDENCE, STUDENT, interval_of_mean, kendall_interval
+from nas.report.statistics import STUDENT, interval_of_mean
 from nas.report.summary import summarize
 from nas.report.table import alone
 from nas.report.words import words
+from nas.search.rank_correlation import CONFIDENCE, kendall_interval
 from nas.search.spec import SearchSpec
 from nas.search.stages import Confirmation as ConfirmationRecipe
 from nas.search.trial import Measurement, Standing, Trial

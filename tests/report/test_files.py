@@ -71,7 +71,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_all_files_are_there_and_nothing_else(written: dict[str, Path]) -> None:
-    assert set(written) == {"pareto.html", "pareto.json", "trials.parquet"}
+    assert set(written) == {"pareto.html", "pareto.json", "fidelity.json", "trials.parquet"}
     folder = written["pareto.html"].parent
     assert {path.name for path in folder.iterdir()} == set(written)
 

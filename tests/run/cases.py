@@ -11,6 +11,7 @@ from nas.run import search
 from nas.run.running import Listener
 from nas.run.submission import submit
 from nas.run.workspace import Workspace
+from nas.search.fidelity import RankerTest
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial
 from nas.store.sql import SqlStore
@@ -56,7 +57,8 @@ def full_report(
     record: SearchRecord, spec: SearchSpec, trials: Sequence[Trial], folder: Path
 ) -> Mapping[str, Path]:
     """The real report."""
-    return write_report(folder, spec, trials, search_id=record.id)
+    tried = RankerTest.of(record.facts)
+    return write_report(folder, spec, trials, search_id=record.id, ranker_test=tried)
 
 
 def short_report(

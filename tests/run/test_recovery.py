@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from nas.run.confirm import confirm
+from nas.run.search import recheck
 from nas.run.workspace import Workspace
 from nas.search.spec import SearchSpec
 from nas.store.sql import SqlStore
@@ -131,4 +132,23 @@ def test_a_confirmation_that_is_killed(place: Workspace) -> None:
         assert store.get(id).state == "succeeded"
     with command(place, "confirm", id) as confirming:
         assert confirming.end() == 0, confirming.said
+    assert outcome(place, id) == outcome(other, expected)
+
+
+@pytest.mark.slow
+def test_a_check_of_the_ranking_that_is_killed(place: Workspace) -> None:
+    spec = request(fidelity={"networks": 8, "steps": 150})
+    other = place_in(place.root / "undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.run.running.Projector", no_projector)
+        expected = finish(spec, other).id
+        recheck(expected, other, reporter=short_report)
+        id = finish(spec, place).id
+    store = SqlStore(place.record_url)
+    with command(place, "fidelity", id) as checking:
+        killed_at(checking, lambda: store.count(id, "fidelity") >= 2)
+    assert store.get(id).state == "succeeded"
+    assert store.count(id, "fidelity") < 8
+    with command(place, "fidelity", id) as checking:
+        assert checking.end() == 0, checking.said
     assert outcome(place, id) == outcome(other, expected)

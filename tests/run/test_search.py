@@ -106,7 +106,7 @@ class TestUndisturbed:
 
     def test_the_report_is_there_with_its_digests(self, finished: Finished) -> None:
         artifacts = finished.store.artifacts(finished.id)
-        report = {"pareto.html", "pareto.json", "trials.parquet"}
+        report = {"pareto.html", "pareto.json", "fidelity.json", "trials.parquet"}
         assert set(artifacts) == {*report, "supernet.safetensors"}
         for artifact in artifacts.values():
             path = Path(artifact.uri)

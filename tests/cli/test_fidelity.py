@@ -1,0 +1,77 @@
+"""Does a ranking that is not to be trusted stop those who asked to be stopped, and nobody else?"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Finished
+from tests.cli.terminal import SMALL, nas, refused, rows, written
+
+CHECK: dict[str, Any] = {"networks": 8, "steps": 3}
+# Out of reach of networks that learn nothing in three steps.
+GATE: dict[str, Any] = {"supernet_tau": 1.0, "ranker_tau": 1.0}
+
+
+@pytest.fixture
+def home(finished: Finished, tmp_path: Path) -> Path:
+    """A home with the supernet that the small request wants."""
+    shutil.copytree(finished.home / "supernets", tmp_path / "home" / "supernets")
+    return tmp_path / "home"
+
+
+def test_stop_ends_the_search_and_the_confirmation_until_told_otherwise(home: Path) -> None:
+    given = {"fidelity": {**CHECK, "deferred": False}, "gate": {**GATE, "on_fail": "stop"}}
+    spec = written(home.parent / "spec.yaml", {**SMALL, **given})
+    at = ("--home", home)
+    said = nas("search", spec, *at, "--json")
+    assert said.code == 4
+    # What it found is shown all the same.
+    search, gate = said.json["id"], said.json["gate"]
+    assert gate["verdict"] == "failed"
+    assert said.json["words"][0] == gate["sentence"]
+    assert "training alone to check the ranking: 8 of 8" in said.err
+    message = said.err[said.err.index("error: ") :]
+    assert message.startswith(f"error: search {search}: The ranking is not to be trusted: ")
+    assert message.count("error: ") == 1
+    assert message.endswith(f"`nas confirm {search} --despite-gate` goes on all the same\n")
+    assert rows(home, "searches", "state, error") == [("succeeded", None)]
+    checked = nas("fidelity", search, *at)
+    assert checked.code == 4
+    assert checked.err.endswith(message)
+    assert "The ranking is not to be trusted" in " ".join(checked.out.split())
+    unconfirmed = nas("confirm", search, *at)
+    assert (unconfirmed.code, unconfirmed.out) == (4, "")
+    assert unconfirmed.err == f"search {search}\n{message}"
+    assert not [role for (role,) in rows(home, "trials", "role") if role == "confirmed"]
+    best = nas("pareto", search, "--best", *at)
+    assert (best.code, best.err) == (0, f"warning: {gate['sentence']}\n")
+    assert best.json == said.json["front"][0]["architecture"]
+    again = nas("confirm", search, "--despite-gate", *at)
+    assert again.code == 0, again.err
+    assert "difference in test_cross_entropy" in again.out
+    assert nas("pareto", search, *at, "--json").json["words"][0] == gate["sentence"]
+
+
+def test_warn_is_words_only(home: Path) -> None:
+    spec = written(home.parent / "spec.yaml", {**SMALL, "fidelity": CHECK, "gate": GATE})
+    at = ("--home", home)
+    said = nas("search", spec, *at, "--json")
+    assert (said.code, said.json["gate"]["verdict"]) == (0, "not known")
+    assert "`nas fidelity` does that" in said.json["words"][0]
+    checked = nas("fidelity", "last", *at)
+    assert checked.code == 0, checked.err
+    shown = " ".join(checked.out.split())
+    assert "Agreement of rankings: Kendall's tau" in shown
+    assert "The ranking is not to be trusted: " in shown
+    assert "8 trained alone" in shown
+    told = nas("pareto", "last", *at, "--json").json
+    assert told["gate"]["verdict"] == "failed"
+    assert Path(told["files"]["fidelity.json"]).is_file()
+    best = nas("pareto", "last", "--best", *at)
+    assert (best.code, best.err) == (0, "")
+
+
+def test_an_unfinished_or_unknown_search(home: Path) -> None:
+    refused(nas("fidelity", "last", "--home", home), "no search")
