@@ -9,9 +9,11 @@ from typing import Any
 
 from nas.report.architecture import looks, outline, strip
 from nas.report.evidence import Member, Summary, plain
-from nas.report.front import FONT, figure
+from nas.report.front import CONFIG, FONT, figure
+from nas.report.history import section as history_section
 from nas.report.table import DOMINATED, DOMINATED_MEANS, Table, place_of, quantity, tables
 from nas.report.words import words
+from nas.search.history import History
 from nas.search.pareto import scored
 from nas.search.spec import SearchSpec
 from nas.search.trial import SLICES, Trial
@@ -20,16 +22,6 @@ from nas.search.trial import SLICES, Trial
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-
-# Plotly's tool bar has, unless told otherwise, a button that uploads the figure to its makers.
-CONFIG = {
-    "responsive": True,
-    "displaylogo": False,
-    "showSendToCloud": False,
-    "plotlyServerURL": "",
-    # What is left has room beside the colour scale on a narrow screen.
-    "modeBarButtonsToRemove": ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
-}
 
 STYLE = f"""
 :root {{ color-scheme: light; }}
@@ -61,6 +53,7 @@ th {{ color: #52606d; font-weight: 600; white-space: nowrap; }}
 .key i {{ border-radius: 2px; margin-right: 6px; }}
 .words {{ padding-left: 20px; }}
 .words li {{ margin: 4px 0; overflow-wrap: anywhere; }}
+.note {{ color: #52606d; font-size: 13px; margin: 8px 0; overflow-wrap: anywhere; }}
 .none {{ padding: 20px; background: #f5f7fa; border-radius: 6px; }}
 @media (max-width: 760px) {{
 main {{ padding: 20px 14px 48px; }}
@@ -90,6 +83,7 @@ def page(
     *,
     search_id: str = "",
     extra: Mapping[str, Any] | None = None,
+    history: History | None = None,
 ) -> str:
     """The report as HTML: scatter, strips, tables, words; every text from outside is escaped."""
     goals = " and ".join(f"{each.name} ({each.unit})" for each in summary.objectives)
@@ -114,6 +108,7 @@ def page(
             _scatter(spec, summary, trials),
             "<h2>The front, layer by layer</h2>",
             _strips(summary),
+            history_section(summary, history),
             "<h2>Against the controls</h2>",
             further or '<p class="none">There is nothing to compare.</p>',
             "<h2>What follows</h2>",

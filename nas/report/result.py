@@ -16,6 +16,7 @@ from nas.registry import nearest
 from nas.report.evidence import Summary, plain
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame
+from nas.report.history import extent_of, history_of, told
 from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.words import words
@@ -23,6 +24,8 @@ from nas.run.lease import shown_state
 from nas.run.preflight import preflight
 from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
+from nas.search.extent import EXTENT
+from nas.search.history import History
 from nas.search.installed import named_by, named_by_space, not_installed
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
@@ -51,6 +54,8 @@ class SearchResult:
     """Where it comes from: commit, digests, machines."""
     later_constraints: tuple[str, ...] = ()
     """Those of the request's constraints that were chosen after the run."""
+    extent: str = ""
+    """The record's fact `EXTENT`: in what hypervolumes over time are normalised."""
 
     def __repr__(self) -> str:
         roles = Counter(trial.role for trial in self.trials)
@@ -66,10 +71,15 @@ class SearchResult:
         """Front, controls and confirmation, held against each other."""
         return summarize(self.spec, self.trials, self.later_constraints)
 
+    @cached_property
+    def history(self) -> History | None:
+        """The hypervolume after each trial; None where nothing says what to normalise it in."""
+        return history_of(self.spec, self.trials, self.extent)
+
     @property
     def words(self) -> list[str]:
         """What follows, in sentences."""
-        return words(self.summary)
+        return [*words(self.summary), *told(self.summary, self.history)]
 
     @cached_property
     def front(self) -> list[dict[str, Any]]:
@@ -109,8 +119,13 @@ class SearchResult:
         ]
         if not later:
             return self
+        # The extent of the search itself: later limits move no reference point.
+        fixed = extent_of(self.spec, self.extent)
         return replace(
-            self, spec=spec, later_constraints=(*self.later_constraints, *map(str, later))
+            self,
+            spec=spec,
+            later_constraints=(*self.later_constraints, *map(str, later)),
+            extent="" if fixed is None else fixed.to_text(),
         )
 
     def write_page(self, path: str | Path) -> Path:
@@ -119,7 +134,14 @@ class SearchResult:
         Raises `SpecError` for what can be no path, `OSError` where it cannot be written and
         `ModuleNotFoundError` where plotly is not installed.
         """
-        text = page(self.spec, self.summary, self.trials, search_id=self.id, extra=self.facts)
+        text = page(
+            self.spec,
+            self.summary,
+            self.trials,
+            search_id=self.id,
+            extra=self.facts,
+            history=self.history,
+        )
         return write_atomically(path_of(path, "page"), text.encode())
 
     def to_json(self) -> dict[str, Any]:
@@ -182,7 +204,8 @@ def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
     files = {name: artifact.uri for name, artifact in store.artifacts(record.id).items()}
     trials = tuple(store.trials(record.id))
     spec, facts = load_spec(record.spec), provenance(record)
-    return SearchResult(record.id, shown_state(record), spec, trials, files, place, facts)
+    state, extent = shown_state(record), record.facts.get(EXTENT, "")
+    return SearchResult(record.id, state, spec, trials, files, place, facts, extent=extent)
 
 
 def earlier_search(warm_start: str, home: str | Path | None = None) -> str:
@@ -263,13 +286,17 @@ def confirm_search(
 def _report(
     record: SearchRecord, spec: SearchSpec, trials: Sequence[Trial], folder: Path
 ) -> Mapping[str, Path]:
-    return write_report(folder, spec, trials, search_id=record.id, extra=provenance(record))
+    told, extent = provenance(record), record.facts.get(EXTENT, "")
+    return write_report(folder, spec, trials, search_id=record.id, extra=told, extent=extent)
 
 
 def provenance(record: SearchRecord) -> dict[str, str]:
     """What the record says of where a search comes from, in words: code, digests, machines."""
     shown = {"submitted": record.created, "runs": str(record.attempt)}
     for name, text in record.facts.items():
+        if name == EXTENT:
+            # Stands with the curve, in words.
+            continue
         origins = name.endswith("_provenance")
         shown[name.replace("_", " ")] = "; ".join(json.loads(text)) if origins else text
     return shown | ({"warm start": record.warm_start} if record.warm_start else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +18,7 @@ from torch import Tensor
 from nas import catalog
 from nas.cost.cost import Candidate, Figure, exact_costs, measured
 from nas.cost.machine import machine
+from nas.cost.span import spans
 from nas.errors import (
     DataChanged,
     EtnasError,
@@ -29,10 +30,12 @@ from nas.errors import (
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.run.translating import translated
+from nas.search.extent import EXTENT, fixed_extent
 from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import TRAINED_ALONE, Measurement, Proposal, Standing
 from nas.space.architecture import Architecture
+from nas.space.gene import End
 from nas.task.pieces import TranslationData
 from nas.task.task import Data, Examples, Scores, Task
 from nas.train.loop import Progress
@@ -55,6 +58,8 @@ class Setup:
     """Of the data that the search's supernet learns from, once they were read."""
     test_digest: str = ""
     """Of the test examples that its networks are tested on, once they were read."""
+    extent: str = ""
+    """The fact `EXTENT` of the search, once it is fixed."""
     testing: bool = False
     """Whether networks are trained alone next: the test examples are looked through before."""
 
@@ -123,7 +128,9 @@ def train(setup: Setup) -> Generator[Progress]:
             f"executor.gpus: {spec.executor.gpus:g} given, but torch sees no GPU on this worker"
         )
     try:
-        _try_measured_costs(spec)
+        largest = _try_measured_costs(spec)
+        if extent := setup.extent or _extent(spec, largest):
+            facts[EXTENT] = extent
         folder = setup.supernet_on(data.digest)
         training = train_supernet(spec, data, folder, device, limit=setup.training_seconds)
         with closing(training):
@@ -148,11 +155,23 @@ def _check_batches(spec: SearchSpec, data: Data) -> None:
             raise SpecError(f"{where}.{error}") from error
 
 
-def _try_measured_costs(spec: SearchSpec) -> None:
+def _try_measured_costs(spec: SearchSpec) -> dict[str, Figure]:
     """Measures the largest network, untrained: a workload that cannot be had is found at once."""
-    largest, shape = spec.search_space.extreme("largest"), spec.task_shape
-    candidate = Candidate(largest, shape, spec.latency, lambda: StandaloneNetwork(largest, shape))
-    measured(spec.measured_costs, candidate)
+    return measured(spec.measured_costs, _untrained(spec, "largest"))
+
+
+def _untrained(spec: SearchSpec, end: End) -> Candidate:
+    network, shape = spec.search_space.extreme(end), spec.task_shape
+    return Candidate(network, shape, spec.latency, lambda: StandaloneNetwork(network, shape))
+
+
+def _extent(spec: SearchSpec, largest: Mapping[str, Figure]) -> str:
+    """What hypervolumes over time are normalised in, as the fact's text; empty where unknown."""
+    names = [name for name in largest if name in spec.objectives]
+    smallest = measured(names, _untrained(spec, "smallest")) if names else {}
+    pairs = {name: (smallest[name].value, largest[name].value) for name in names}
+    fixed = fixed_extent(spec, spans(spec, pairs))
+    return "" if fixed is None else fixed.to_text()
 
 
 def _is_memory(error: Exception) -> bool:
