@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from nas import catalog
 from nas.cost.cost import Candidate, Figure, exact_costs, measured
 from nas.cost.machine import machine
-from nas.cost.span import spans
+from nas.cost.span import extremes, spans
 from nas.errors import (
     DataChanged,
     EtnasError,
@@ -35,7 +35,6 @@ from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import TRAINED_ALONE, Measurement, Proposal, Standing
 from nas.space.architecture import Architecture
-from nas.space.gene import End
 from nas.task.pieces import TranslationData
 from nas.task.task import Data, Examples, Scores, Task
 from nas.train.loop import Progress
@@ -128,8 +127,8 @@ def train(setup: Setup) -> Generator[Progress]:
             f"executor.gpus: {spec.executor.gpus:g} given, but torch sees no GPU on this worker"
         )
     try:
-        largest = _try_measured_costs(spec)
-        if extent := setup.extent or _extent(spec, largest):
+        _try_measured_costs(spec)
+        if extent := setup.extent or _extent(spec):
             facts[EXTENT] = extent
         folder = setup.supernet_on(data.digest)
         training = train_supernet(spec, data, folder, device, limit=setup.training_seconds)
@@ -155,22 +154,25 @@ def _check_batches(spec: SearchSpec, data: Data) -> None:
             raise SpecError(f"{where}.{error}") from error
 
 
-def _try_measured_costs(spec: SearchSpec) -> dict[str, Figure]:
+def _try_measured_costs(spec: SearchSpec) -> None:
     """Measures the largest network, untrained: a workload that cannot be had is found at once."""
-    return measured(spec.measured_costs, _untrained(spec, "largest"))
+    measured(spec.measured_costs, _untrained(spec, spec.search_space.extreme("largest")))
 
 
-def _untrained(spec: SearchSpec, end: End) -> Candidate:
-    network, shape = spec.search_space.extreme(end), spec.task_shape
-    return Candidate(network, shape, spec.latency, lambda: StandaloneNetwork(network, shape))
+def _untrained(spec: SearchSpec, architecture: Architecture) -> Candidate:
+    shape = spec.task_shape
+    network = partial(StandaloneNetwork, architecture, shape)
+    return Candidate(architecture, shape, spec.latency, network)
 
 
-def _extent(spec: SearchSpec, largest: Mapping[str, Figure]) -> str:
+def _extent(spec: SearchSpec) -> str:
     """What hypervolumes over time are normalised in, as the fact's text; empty where unknown."""
-    names = [name for name in largest if name in spec.objectives]
-    smallest = measured(names, _untrained(spec, "smallest")) if names else {}
-    pairs = {name: (smallest[name].value, largest[name].value) for name in names}
-    fixed = fixed_extent(spec, spans(spec, pairs))
+    names = [name for name in spec.measured_costs if name in spec.objectives]
+    figures = [
+        measured(names, _untrained(spec, each)) for each in extremes(spec.search_space) if names
+    ]
+    values = {name: [each[name].value for each in figures] for name in names}
+    fixed = fixed_extent(spec, spans(spec, values))
     return "" if fixed is None else fixed.to_text()
 
 

@@ -176,9 +176,10 @@ def _control_curve(spec: SearchSpec, control: Sequence[Trial], extent: FixedExte
     curves = np.array([_curve(placed[rng.permutation(len(placed))]) for _ in range(orders)])
     # Every order ends with the same set; its sum must not differ by the order of its terms.
     curves[:, -1] = curves[:, -1].max()
+    # Nor must a mean of equal values differ from them.
+    equal = np.ptp(curves, axis=0) == 0
+    mean = np.where(equal, curves[0], curves.mean(axis=0))
+    deviation = np.where(equal, 0.0, curves.std(axis=0, ddof=1))
     return ControlCurve(
-        tuple(_curve(placed).tolist()),
-        tuple(curves.mean(axis=0).tolist()),
-        tuple(curves.std(axis=0, ddof=1).tolist()),
-        orders,
+        tuple(_curve(placed).tolist()), tuple(mean.tolist()), tuple(deviation.tolist()), orders
     )
