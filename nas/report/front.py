@@ -99,9 +99,9 @@ def figure(spec: SearchSpec, summary: Summary, trials: Sequence[Trial]) -> Any:
         mode="lines+markers" if line else "markers",
         line={"shape": "hv", "color": INK, "width": 1.5},
     )
-    made.update_layout(**_layout())
-    made.update_xaxes(**_axis(horizontal, shown))
-    made.update_yaxes(**_axis(vertical, shown))
+    made.update_layout(**layout())
+    for metric, update in ((horizontal, made.update_xaxes), (vertical, made.update_yaxes)):
+        update(**axis(metric, [trial.metrics[metric.name] for trial in shown]))
     return made
 
 
@@ -161,11 +161,11 @@ def _loss(metric: Metric, trial: Trial) -> float:
     return value if metric.direction == "minimize" else -value
 
 
-def _axis(metric: Metric, shown: Sequence[Trial]) -> dict[str, Any]:
-    values = [trial.metrics[metric.name] for trial in shown]
+def axis(metric: Metric, values: Sequence[float], of: str = "") -> dict[str, Any]:
+    """The axis of a metric with these values, `of` a kind of network; logarithmic where wide."""
     better = "lower is better" if metric.direction == "minimize" else "higher is better"
     axis: dict[str, Any] = {
-        "title": {"text": escape(f"{metric.name} ({metric.unit}), {better}")},
+        "title": {"text": escape(f"{metric.name}{of} ({metric.unit}), {better}")},
         "gridcolor": LINES,
         "linecolor": FAINT,
         "ticks": "outside",
@@ -180,7 +180,8 @@ def _axis(metric: Metric, shown: Sequence[Trial]) -> dict[str, Any]:
     return axis
 
 
-def _layout() -> dict[str, Any]:
+def layout() -> dict[str, Any]:
+    """What all figures of the page have in common."""
     return {
         "template": "none",
         "paper_bgcolor": "#fff",

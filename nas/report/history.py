@@ -11,10 +11,11 @@ import numpy as np
 
 from nas.cost.span import spans
 from nas.report.evidence import EXPLORATORY, NOT_RESOLVED, Summary, plain
-from nas.report.front import CONFIG, FAINT, FONT, INK, LINES
+from nas.report.front import CONFIG, FAINT, axis, layout
 from nas.report.table import quantity
 from nas.search.extent import Axis, FixedExtent, fixed_extent
 from nas.search.history import Curve, History, evaluations_to_reach
+from nas.search.objective import Metric
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 
@@ -24,6 +25,8 @@ SEARCH, BAND = "#0072B2", "rgba(123, 135, 148, 0.22)"
 MOST_POINTS = 600
 # The first trials' climb may leave the picture, where what follows would be a line at its top.
 CLIMB = 0.05
+HYPERVOLUME = Metric("hypervolume", "maximize", "share")
+SIZE = {"height": 420, "margin": {"l": 20, "r": 16, "t": 20, "b": 20}}
 Marks = list[int]
 """Places of a curve's points that are drawn."""
 
@@ -76,9 +79,9 @@ def _value(summary: Summary, name: str, value: float) -> str:
     return quantity(value, metric) if value else f"0 {metric.unit}"
 
 
-def _axis_in_words(summary: Summary, axis: Axis) -> str:
-    best, worst = (_value(summary, axis.metric, each) for each in (axis.best, axis.worst))
-    return f"{axis.metric} from {best} ({axis.best_rule}) to {worst} ({axis.worst_rule})"
+def _axis_in_words(summary: Summary, of: Axis) -> str:
+    best, worst = (_value(summary, of.metric, each) for each in (of.best, of.worst))
+    return f"{of.metric} from {best} ({of.best_rule}) to {worst} ({of.worst_rule})"
 
 
 def _reached(summary: Summary, search: Sequence[float], random: Sequence[float]) -> str:
@@ -140,7 +143,7 @@ def history_json(summary: Summary, history: History, search_id: str) -> str:
 
 def section(summary: Summary, history: History | None) -> str:
     """The page's section; its picture needs the script that stands in the page already."""
-    head = "<h2>Hypervolume after each trial</h2>"
+    head = "<h3>Hypervolume after each trial</h3>"
     if history is None:
         return (
             f'{head}<p class="none">There is no curve: the search has no trial yet, or one of its '
@@ -158,7 +161,7 @@ def section(summary: Summary, history: History | None) -> str:
 
 
 def _caption(summary: Summary, history: History) -> str:
-    axes = ", ".join(_axis_in_words(summary, axis) for axis in history.extent.axes)
+    axes = ", ".join(_axis_in_words(summary, each) for each in history.extent.axes)
     said = (
         f"The share of a box that was fixed without a look at any trial: {axes}. A network at a "
         "worst value or beyond it covers nothing; every trial counts, failed ones too."
@@ -177,7 +180,6 @@ def figure(history: History) -> Any:
 
     made = graph_objects.Figure()
     control = history.random
-    hover = "%{y:.4f} after %{x} trials"
     if control is not None:
         mean, spread = np.array(control.mean), np.array(control.deviation)
         marks = _thinned(len(mean))
@@ -192,47 +194,28 @@ def figure(history: History) -> Any:
             hoverinfo="skip",
             name="random, ± 1 sd",
         )
-        _line(made, mean, marks, "random, mean", FAINT, hovertemplate=hover)
+        _line(made, "random, mean", mean, marks, color=FAINT, width=2)
         as_run = np.array(control.as_run)
-        marks = _steps(as_run)
-        _line(
-            made,
-            as_run,
-            marks,
-            "random, as run",
-            FAINT,
-            1,
-            dash="dot",
-            shape="hv",
-            hovertemplate=hover,
-        )
+        thin = {"width": 1, "dash": "dot", "shape": "hv"}
+        _line(made, "random, as run", as_run, _steps(as_run), color=FAINT, **thin)
     search = np.array(history.search)
-    _line(made, search, _steps(search), "search", SEARCH, 2.5, shape="hv", hovertemplate=hover)
-    made.update_layout(**_layout())
-    made.update_xaxes(title={"text": "trials"}, rangemode="tozero", **_axis())
-    made.update_yaxes(title={"text": "hypervolume (share)"}, range=_range(history), **_axis())
+    _line(made, "search", search, _steps(search), color=SEARCH, width=2.5, shape="hv")
+    drawn = axis(HYPERVOLUME, [])
+    made.update_layout(**{**layout(), **SIZE})
+    made.update_xaxes(**{**drawn, "title": {"text": "trials"}, "rangemode": "tozero"})
+    share = {"text": "hypervolume (share)"}
+    made.update_yaxes(**{**drawn, "title": share, "range": _range(history)})
     return made
 
 
-def _line(
-    made: Any,
-    curve: Curve,
-    marks: Marks,
-    name: str,
-    colour: str,
-    width: float = 2,
-    *,
-    dash: str = "solid",
-    shape: str = "linear",
-    hovertemplate: str,
-) -> None:
+def _line(made: Any, name: str, curve: Curve, marks: Marks, **style: Any) -> None:
     made.add_scatter(
         x=[place + 1 for place in marks],
         y=curve[marks].tolist(),
         mode="lines",
-        line={"color": colour, "width": width, "dash": dash, "shape": shape},
+        line=style,
         name=name,
-        hovertemplate=f"{escape(name)}: {hovertemplate}<extra></extra>",
+        hovertemplate=f"{name}: %{{y:.4f}} after %{{x}} trials<extra></extra>",
     )
 
 
@@ -257,27 +240,3 @@ def _range(history: History) -> list[float]:
     floor = min(float(each[int(CLIMB * len(each)) :].min()) for each in curves)
     room = 0.08 * (top - floor or top)
     return [max(0.0, floor - room), top + room]
-
-
-def _axis() -> dict[str, Any]:
-    return {
-        "gridcolor": LINES,
-        "linecolor": FAINT,
-        "ticks": "outside",
-        "tickcolor": FAINT,
-        "zeroline": False,
-        "automargin": True,
-    }
-
-
-def _layout() -> dict[str, Any]:
-    return {
-        "template": "none",
-        "paper_bgcolor": "#fff",
-        "plot_bgcolor": "#fff",
-        "font": {"family": FONT, "size": 13, "color": INK},
-        "height": 420,
-        "margin": {"l": 20, "r": 16, "t": 20, "b": 20},
-        "hovermode": "closest",
-        "legend": {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"},
-    }

@@ -128,7 +128,8 @@ def train(setup: Setup) -> Generator[Progress]:
         )
     try:
         _try_measured_costs(spec)
-        if extent := setup.extent or _extent(spec):
+        # Not before networks are trained alone: their search has begun, or is of older code.
+        if extent := setup.extent or ("" if setup.testing else _extent(spec)):
             facts[EXTENT] = extent
         folder = setup.supernet_on(data.digest)
         training = train_supernet(spec, data, folder, device, limit=setup.training_seconds)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.extent import FixedExtent
-from nas.search.pareto import Losses, hypervolume, losses_of, normalized
+from nas.search.pareto import Losses, Staircase, hypervolume, losses_of, normalized
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial, TrialRole
 
@@ -21,8 +21,10 @@ Curve = NDArray[np.float64]
 NOWHERE = math.inf
 # Rows looked at together: few while points still enter the front, many once none does.
 FEWEST_ROWS, MOST_ROWS = 16, 1024
-# Random orders of the control, fewer where it is long and one order takes its time.
-FEWEST_ORDERS, MOST_ORDERS = 10, 100
+# By the number of objectives: random orders of the control, and how many rows they may have
+# together, as an order of a long one takes its time.
+FEWEST_ORDERS = 10
+MOST_ORDERS = {2: 100, 3: 50, 4: 50}
 ROWS_IN_ALL = {2: 1_000_000, 3: 200_000, 4: 50_000}
 # By so much, relatively, may two sums of the same volumes differ.
 ROUNDING = 1e-12
@@ -35,15 +37,19 @@ def hypervolume_curve(losses: Losses, reference: Sequence[float] | Losses) -> Cu
     """The exact hypervolume of the first 1, 2, ... rows of `losses` (n, m), all to one reference.
 
     A row that is not better than the reference in every objective adds nothing, nor does one that
-    holds an infinity or NaN. Each row that enters the front adds its box less what the front covers
-    of it (While et al., A fast way of calculating exact hypervolumes, 2012); the others, in growing
-    blocks, only a comparison.
+    holds an infinity or NaN. A staircase in two objectives; in more, each row that enters the front
+    adds its box less what the front covers of it (While et al., A fast way of calculating exact
+    hypervolumes, 2012), and the others, in growing blocks, cost only a comparison.
     """
     corner = np.asarray(reference, dtype=np.float64)
     rows = np.asarray(losses, dtype=np.float64).reshape(-1, len(corner))
     gains = np.zeros(len(rows))
     inside = np.flatnonzero((rows < corner).all(axis=1) & np.isfinite(rows).all(axis=1))
     points, front = rows[inside], rows[:0]
+    if len(corner) == 2:
+        stairs = Staircase(*corner)
+        gains[inside] = [stairs.add(x, y) for x, y in points.tolist()]
+        return np.cumsum(gains)
     place, block = 0, FEWEST_ROWS
     while place < len(points):
         ahead = points[place : place + block]
@@ -170,8 +176,9 @@ def _curve(placed: Losses) -> Curve:
 
 def _control_curve(spec: SearchSpec, control: Sequence[Trial], extent: FixedExtent) -> ControlCurve:
     placed = _placed(spec, control, extent)
-    wanted = ROWS_IN_ALL[placed.shape[1]] // len(placed)
-    orders = max(FEWEST_ORDERS, min(MOST_ORDERS, wanted))
+    count, objectives = placed.shape
+    orders = min(MOST_ORDERS[objectives], ROWS_IN_ALL[objectives] // count)
+    orders = max(FEWEST_ORDERS, orders)
     rng = np.random.default_rng([spec.seed, len(placed)])
     curves = np.array([_curve(placed[rng.permutation(len(placed))]) for _ in range(orders)])
     # Every order ends with the same set; its sum must not differ by the order of its terms.
