@@ -162,10 +162,14 @@ def _loss(metric: Metric, trial: Trial) -> float:
 
 
 def axis(metric: Metric, values: Sequence[float], of: str = "") -> dict[str, Any]:
-    """The axis of a metric with these values, `of` a kind of network; logarithmic where wide."""
+    """The axis of a metric with these values, logarithmic where wide.
+
+    Where it says `of` which networks they are, its title takes two lines: a screen may be narrow.
+    """
+    named = f"{escape(f'{metric.name} {of}')}<br>" if of else f"{escape(metric.name)} "
     better = "lower is better" if metric.direction == "minimize" else "higher is better"
     axis: dict[str, Any] = {
-        "title": {"text": escape(f"{metric.name}{of} ({metric.unit}), {better}")},
+        "title": {"text": named + escape(f"({metric.unit}), {better}")},
         "gridcolor": LINES,
         "linecolor": FAINT,
         "ticks": "outside",

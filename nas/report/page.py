@@ -32,6 +32,7 @@ h1 {{ font-size: 26px; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywher
 h2 {{ font-size: 18px; margin: 36px 0 10px; padding-top: 14px; border-top: 1px solid #e4e7eb; }}
 h3 {{ font-size: 14px; margin: 24px 0 6px; }}
 .lead {{ color: #52606d; margin: 0 0 18px; overflow-wrap: anywhere; }}
+.note {{ color: #52606d; font-size: 13px; margin: 8px 0; overflow-wrap: anywhere; }}
 .wide {{ overflow-x: auto; }}
 code {{ font: 0.92em ui-monospace, 'Cascadia Mono', Menlo, Consolas, monospace; }}
 code {{ background: #f5f7fa; border-radius: 3px; padding: 1px 4px; }}
@@ -53,7 +54,6 @@ th {{ color: #52606d; font-weight: 600; white-space: nowrap; }}
 .key i {{ border-radius: 2px; margin-right: 6px; }}
 .words {{ padding-left: 20px; }}
 .words li {{ margin: 4px 0; overflow-wrap: anywhere; }}
-.note {{ color: #52606d; font-size: 13px; margin: 8px 0; overflow-wrap: anywhere; }}
 .none {{ padding: 20px; background: #f5f7fa; border-radius: 6px; }}
 @media (max-width: 760px) {{
 main {{ padding: 20px 14px 48px; }}
