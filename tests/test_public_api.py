@@ -90,11 +90,11 @@ def test_fields_and_methods_of_a_result() -> None:
     fields = [field.name for field in dataclasses.fields(nas.SearchResult)]
     assert fields == [
         "id", "state", "spec", "trials", "files", "place", "facts", "later_constraints",
-        "ranker_test",
+        "recorded",
     ]  # fmt: skip
     public = {name for name in vars(nas.SearchResult) if not name.startswith("_")} - set(fields)
     assert public == {
-        "constrained", "frame", "front", "summary", "to_json", "words", "write_page",
+        "constrained", "frame", "front", "history", "summary", "to_json", "words", "write_page",
     }  # fmt: skip
 
 

@@ -207,6 +207,7 @@ def _places(result: SearchResult, home: Path | None) -> dict[str, str]:
 def show_front(console: Console, result: SearchResult) -> None:
     """The front, the comparison with the controls, and the words that matter most."""
     from nas.cli.tables import show
+    from nas.report.history import told
     from nas.report.table import alone, confirmation, hypervolumes, table
     from nas.report.trust import agreements
     from nas.report.words import brief
@@ -216,7 +217,7 @@ def show_front(console: Console, result: SearchResult) -> None:
     show(console, agreements(result.summary))
     show(console, alone(result.summary))
     show(console, confirmation(result.summary))
-    for sentence in brief(result.summary):
+    for sentence in (*brief(result.summary), *told(result.summary, result.history)):
         console.print(sentence, markup=False, highlight=False)
 
 

@@ -87,7 +87,8 @@ class CostModel(Protocol):
     def bound(self, space: SearchSpace, shape: TaskShape, end: End, /) -> float | None:  # noqa: ARG002
         """The exact smallest or largest value in a space; None where that is not known.
 
-        With it, a constraint that no architecture meets is refused when the search is submitted.
+        With it, a constraint that no architecture meets is refused when the search is submitted,
+        and the hypervolumes of a search's history reach to it.
         """
         return None
 

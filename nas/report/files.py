@@ -1,4 +1,4 @@
-"""Where does the report go: `pareto.html` and `.json`, `fidelity.json`, `trials.parquet`; whole."""
+"""Where does the report go: a page, its JSON files and a table of trials, each written whole."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any
 
 from nas.report.evidence import Summary, plain
 from nas.report.frame import trials_table
+from nas.report.history import history_json, history_of, plain_history
 from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.trust import sentences
 from nas.report.words import words
+from nas.search.extent import EXTENT
 from nas.search.fidelity import RankerTest
+from nas.search.history import History
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 
@@ -29,34 +32,41 @@ def write_report(
     *,
     search_id: str,
     extra: Mapping[str, Any] | None = None,
-    ranker_test: RankerTest | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> dict[str, Path]:
     """Writes the files into `folder` and gives their paths by file name.
 
-    `extra` is provenance by name (device, times, versions), `ranker_test` what the record's facts
-    have of one. Each file is there whole or as it was
-    before, whenever the process dies; raises `OSError` where it cannot be written.
+    `extra` is provenance by name (device, times, versions), `facts` the record's: what a ranker did
+    in a test, and in what the history is normalised. `history.json` is one of them where there is a
+    history (see `history_of`). Each file is there whole or as it was before, whenever the process
+    dies; raises `OSError` where it cannot be written.
     """
-    extra = extra or {}
-    summary = summarize(spec, trials, ranker_test=ranker_test)
+    extra, facts = extra or {}, facts or {}
+    summary = summarize(spec, trials, ranker_test=RankerTest.of(facts))
+    history = history_of(spec, trials, facts.get(EXTENT, ""))
     folder.mkdir(parents=True, exist_ok=True)
-    html = page(spec, summary, trials, search_id=search_id, extra=extra)
+    html = page(spec, summary, trials, search_id=search_id, extra=extra, history=history)
     contents = {
         "trials.parquet": _parquet(trials),
         "fidelity.json": fidelity_json(summary, search_id).encode(),
-        "pareto.json": pareto_json(summary, search_id, extra).encode(),
+        "pareto.json": pareto_json(summary, search_id, extra, history).encode(),
         "pareto.html": html.encode(),
     }
+    if history is not None:
+        contents["history.json"] = history_json(summary, history, search_id).encode()
     return {name: write_atomically(folder / name, data) for name, data in contents.items()}
 
 
-def pareto_json(summary: Summary, search_id: str, extra: Mapping[str, Any]) -> str:
-    """The summary with its sentences as JSON text."""
+def pareto_json(
+    summary: Summary, search_id: str, extra: Mapping[str, Any], history: History | None = None
+) -> str:
+    """The summary and the history with their sentences as JSON text."""
     content = {
         "format": FORMAT,
         "search": search_id,
         **summary.to_json(),
         "words": words(summary),
+        "history": None if history is None else plain_history(summary, history),
         "extra": plain(extra),
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

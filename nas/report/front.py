@@ -33,6 +33,15 @@ SCALE = {
     "tickvals": [0, 0.5, 1],
     "outlinewidth": 0,
 }
+# Plotly's tool bar has, unless told otherwise, a button that uploads the figure to its makers.
+CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+    # What is left has room beside the colour scale on a narrow screen.
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+}
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 

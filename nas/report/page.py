@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from nas.report.architecture import looks, outline, strip
 from nas.report.evidence import Member, Summary, plain
-from nas.report.front import FONT, figure
+from nas.report.front import CONFIG, FONT, figure
+from nas.report.history import section as history_section
 from nas.report.table import DOMINATED, DOMINATED_MEANS, Table, place_of, quantity, tables
 from nas.report.trust import agreements, method, picture
 from nas.report.words import words
+from nas.search.history import History
 from nas.search.pareto import scored
 from nas.search.spec import SearchSpec
 from nas.search.trial import SLICES, Trial
@@ -21,16 +23,6 @@ from nas.search.trial import SLICES, Trial
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-
-# Plotly's tool bar has, unless told otherwise, a button that uploads the figure to its makers.
-CONFIG = {
-    "responsive": True,
-    "displaylogo": False,
-    "showSendToCloud": False,
-    "plotlyServerURL": "",
-    # What is left has room beside the colour scale on a narrow screen.
-    "modeBarButtonsToRemove": ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
-}
 
 STYLE = f"""
 :root {{ color-scheme: light; }}
@@ -41,6 +33,7 @@ h1 {{ font-size: 26px; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywher
 h2 {{ font-size: 18px; margin: 36px 0 10px; padding-top: 14px; border-top: 1px solid #e4e7eb; }}
 h3 {{ font-size: 14px; margin: 24px 0 6px; }}
 .lead {{ color: #52606d; margin: 0 0 18px; overflow-wrap: anywhere; }}
+.note {{ color: #52606d; font-size: 13px; margin: 8px 0; overflow-wrap: anywhere; }}
 .wide {{ overflow-x: auto; }}
 code {{ font: 0.92em ui-monospace, 'Cascadia Mono', Menlo, Consolas, monospace; }}
 code {{ background: #f5f7fa; border-radius: 3px; padding: 1px 4px; }}
@@ -96,6 +89,7 @@ def page(
     *,
     search_id: str = "",
     extra: Mapping[str, Any] | None = None,
+    history: History | None = None,
 ) -> str:
     """The report as HTML: scatter, strips, tables, words; every text from outside is escaped."""
     goals = " and ".join(f"{each.name} ({each.unit})" for each in summary.objectives)
@@ -124,6 +118,7 @@ def page(
             "<h2>Can the ranking be trusted?</h2>",
             _trust(summary, trials),
             "<h2>Against the controls</h2>",
+            history_section(summary, history),
             further or '<p class="none">There is nothing to compare.</p>',
             "<h2>What follows</h2>",
             f'<ul class="words">{"".join(f"<li>{_prose(x)}</li>" for x in words(summary))}</ul>',

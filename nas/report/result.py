@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from nas.report.evidence import Summary, plain
 from nas.report.fidelity import check, fidelity, judge
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame
+from nas.report.history import extent_of, history_of, told
 from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.words import words
@@ -24,7 +25,9 @@ from nas.run.lease import shown_state
 from nas.run.preflight import preflight
 from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
+from nas.search.extent import EXTENT
 from nas.search.fidelity import RANKER_TEST, RankerTest
+from nas.search.history import History
 from nas.search.installed import named_by, named_by_space, not_installed
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
@@ -53,8 +56,8 @@ class SearchResult:
     """Where it comes from: commit, digests, machines."""
     later_constraints: tuple[str, ...] = ()
     """Those of the request's constraints that were chosen after the run."""
-    ranker_test: RankerTest | None = None
-    """How a ranker did on networks that it never saw, where that was tried."""
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    """The same as the record has them: a ranker's test and the history's extent among them."""
 
     def __repr__(self) -> str:
         roles = Counter(trial.role for trial in self.trials)
@@ -68,12 +71,18 @@ class SearchResult:
     @cached_property
     def summary(self) -> Summary:
         """Front, controls and confirmation, held against each other, and the gate's verdict."""
-        return summarize(self.spec, self.trials, self.later_constraints, self.ranker_test)
+        tried = RankerTest.of(self.recorded)
+        return summarize(self.spec, self.trials, self.later_constraints, tried)
+
+    @cached_property
+    def history(self) -> History | None:
+        """The hypervolume after each trial; None where nothing says what to normalise it in."""
+        return history_of(self.spec, self.trials, self.recorded.get(EXTENT, ""))
 
     @property
     def words(self) -> list[str]:
         """What follows, in sentences."""
-        return words(self.summary)
+        return [*words(self.summary), *told(self.summary, self.history)]
 
     @cached_property
     def front(self) -> list[dict[str, Any]]:
@@ -113,8 +122,13 @@ class SearchResult:
         ]
         if not later:
             return self
+        # The extent of the search itself: later limits move no reference point.
+        fixed = extent_of(self.spec, self.recorded.get(EXTENT, ""))
         return replace(
-            self, spec=spec, later_constraints=(*self.later_constraints, *map(str, later))
+            self,
+            spec=spec,
+            later_constraints=(*self.later_constraints, *map(str, later)),
+            recorded={**self.recorded, EXTENT: "" if fixed is None else fixed.to_text()},
         )
 
     def write_page(self, path: str | Path) -> Path:
@@ -123,7 +137,14 @@ class SearchResult:
         Raises `SpecError` for what can be no path, `OSError` where it cannot be written and
         `ModuleNotFoundError` where plotly is not installed.
         """
-        text = page(self.spec, self.summary, self.trials, search_id=self.id, extra=self.facts)
+        text = page(
+            self.spec,
+            self.summary,
+            self.trials,
+            search_id=self.id,
+            extra=self.facts,
+            history=self.history,
+        )
         return write_atomically(path_of(path, "page"), text.encode())
 
     def to_json(self) -> dict[str, Any]:
@@ -186,9 +207,11 @@ def load_result(search_id: str, home: str | Path | None = None) -> SearchResult:
     check_installed(record)
     files = {name: artifact.uri for name, artifact in store.artifacts(record.id).items()}
     trials = tuple(store.trials(record.id))
-    spec, facts = load_spec(record.spec), provenance(record)
-    state, tried = shown_state(record), RankerTest.of(record.facts)
-    return SearchResult(record.id, state, spec, trials, files, place, facts, ranker_test=tried)
+    spec = load_spec(record.spec)
+    state, facts = shown_state(record), provenance(record)
+    return SearchResult(
+        record.id, state, spec, trials, files, place, facts, recorded=dict(record.facts)
+    )
 
 
 def earlier_search(warm_start: str, home: str | Path | None = None) -> str:
@@ -295,15 +318,15 @@ def confirm_search(
 def _report(
     record: SearchRecord, spec: SearchSpec, trials: Sequence[Trial], folder: Path
 ) -> Mapping[str, Path]:
-    extra, tried = provenance(record), RankerTest.of(record.facts)
-    return write_report(folder, spec, trials, search_id=record.id, extra=extra, ranker_test=tried)
+    extra = provenance(record)
+    return write_report(folder, spec, trials, search_id=record.id, extra=extra, facts=record.facts)
 
 
 def provenance(record: SearchRecord) -> dict[str, str]:
     """What the record says of where a search comes from, in words: code, digests, machines."""
     shown = {"submitted": record.created, "runs": str(record.attempt)}
-    # What a ranker did stands where the ranking is judged.
-    told = {name: text for name, text in record.facts.items() if name != RANKER_TEST}
+    # What is judged and drawn is told in its place, in words.
+    told = {name: text for name, text in record.facts.items() if name not in (RANKER_TEST, EXTENT)}
     for name, text in told.items():
         origins = name.endswith("_provenance")
         shown[name.replace("_", " ")] = "; ".join(json.loads(text)) if origins else text

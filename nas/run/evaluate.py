@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from nas import catalog
 from nas.cost.cost import Candidate, Figure, exact_costs, measured
 from nas.cost.machine import machine
+from nas.cost.span import extremes, spans
 from nas.errors import (
     DataChanged,
     EtnasError,
@@ -29,6 +30,7 @@ from nas.errors import (
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.run.translating import translated
+from nas.search.extent import EXTENT, fixed_extent
 from nas.search.fidelity import SEED, short_recipe
 from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
@@ -56,6 +58,8 @@ class Setup:
     """Of the data that the search's supernet learns from, once they were read."""
     test_digest: str = ""
     """Of the test examples that its networks are tested on, once they were read."""
+    extent: str = ""
+    """The fact `EXTENT` of the search, once it is fixed."""
     testing: bool = False
     """Whether networks are trained alone next: the test examples are looked through before."""
 
@@ -125,6 +129,9 @@ def train(setup: Setup) -> Generator[Progress]:
         )
     try:
         _try_measured_costs(spec)
+        # Not before networks are trained alone: their search has begun, or is of older code.
+        if extent := setup.extent or ("" if setup.testing else _extent(spec)):
+            facts[EXTENT] = extent
         folder = setup.supernet_on(data.digest)
         training = train_supernet(spec, data, folder, device, limit=setup.training_seconds)
         with closing(training):
@@ -151,9 +158,24 @@ def _check_batches(spec: SearchSpec, data: Data) -> None:
 
 def _try_measured_costs(spec: SearchSpec) -> None:
     """Measures the largest network, untrained: a workload that cannot be had is found at once."""
-    largest, shape = spec.search_space.extreme("largest"), spec.task_shape
-    candidate = Candidate(largest, shape, spec.latency, lambda: StandaloneNetwork(largest, shape))
-    measured(spec.measured_costs, candidate)
+    measured(spec.measured_costs, _untrained(spec, spec.search_space.extreme("largest")))
+
+
+def _untrained(spec: SearchSpec, architecture: Architecture) -> Candidate:
+    shape = spec.task_shape
+    network = partial(StandaloneNetwork, architecture, shape)
+    return Candidate(architecture, shape, spec.latency, network)
+
+
+def _extent(spec: SearchSpec) -> str:
+    """What hypervolumes over time are normalised in, as the fact's text; empty where unknown."""
+    names = [name for name in spec.measured_costs if name in spec.objectives]
+    figures = [
+        measured(names, _untrained(spec, each)) for each in extremes(spec.search_space) if names
+    ]
+    values = {name: [each[name].value for each in figures] for name in names}
+    fixed = fixed_extent(spec, spans(spec, values))
+    return "" if fixed is None else fixed.to_text()
 
 
 def _is_memory(error: Exception) -> bool:

@@ -19,6 +19,7 @@ from nas.run.lease import Heartbeat
 from nas.run.projector import Projector
 from nas.run.queue import Propose, TrialQueue
 from nas.run.workspace import Workspace
+from nas.search.extent import EXTENT
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial, TrialRole
@@ -83,6 +84,7 @@ class Running:
             Setup.of(self.spec, *folders),
             data_digest=facts.get("data_digest", ""),
             test_digest=facts.get("test_digest", ""),
+            extent=facts.get(EXTENT, ""),
         )
 
     def enter(self, phase: str) -> None:

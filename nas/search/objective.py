@@ -20,13 +20,15 @@ Direction = Literal["minimize", "maximize"]
 class Metric:
     """A number that a task or a cost model gives: never without its direction and unit.
 
-    `analytic` metrics are exact functions of the architecture, known before anything runs.
+    `analytic` metrics are exact functions of the architecture, known before anything runs. `best`
+    is the value that nothing can exceed, None where there is none or nobody has said.
     """
 
     name: str
     direction: Direction
     unit: str
     analytic: bool = False
+    best: float | None = None
 
 
 @dataclass(frozen=True)

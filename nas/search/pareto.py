@@ -140,21 +140,35 @@ def _volume(rows: Losses, corner: Losses) -> float:
 
 def _sweep(rows: Losses, depths: Losses, corner: Losses) -> float:
     """Volume of three objectives: the area of a staircase that grows along the third."""
-    xs, ys = [-np.inf, float(corner[0])], [float(corner[1]), -np.inf]
+    stairs = Staircase(corner[0], corner[1])
     area = volume = 0.0
     for (x, y), depth in zip(rows[:, :2].tolist(), depths.tolist(), strict=True):
-        before = bisect_right(xs, x) - 1
-        if ys[before] > y:
-            after, left, height = before + 1, x, ys[before]
-            while height > y:
-                area += (xs[after] - left) * (height - y)
-                left, height = xs[after], ys[after]
-                after += 1
-            # What the new step hides leaves the staircase, a step at the same x included.
-            first = before if xs[before] == x else before + 1
-            xs[first : after - 1], ys[first : after - 1] = [x], [y]
+        area += stairs.add(x, y)
         volume += area * depth
     return volume
+
+
+class Staircase:
+    """The front of two objectives as points come one by one, below a corner: the reference."""
+
+    def __init__(self, x: float, y: float) -> None:
+        self._xs, self._ys = [-np.inf, float(x)], [float(y), -np.inf]
+
+    def add(self, x: float, y: float) -> float:
+        """The area that a point below the corner adds: 0 where it is covered already."""
+        xs, ys = self._xs, self._ys
+        before = bisect_right(xs, x) - 1
+        if ys[before] <= y:
+            return 0.0
+        area, after, left, height = 0.0, before + 1, x, ys[before]
+        while height > y:
+            area += (xs[after] - left) * (height - y)
+            left, height = xs[after], ys[after]
+            after += 1
+        # What the new step hides leaves the staircase, a step at the same x included.
+        first = before if xs[before] == x else before + 1
+        xs[first : after - 1], ys[first : after - 1] = [x], [y]
+        return area
 
 
 # -- trials ----------------------------------------------------------------------------------------

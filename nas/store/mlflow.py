@@ -9,7 +9,7 @@ import sqlite3
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LONGEST_PARAMETER = 6000
 _PARAMETERS_A_CALL = 100
+_METRICS_A_CALL = 1000
 _PAGE = 1000
 _PROBE_SECONDS = 5.0
 _USER = re.compile("//[^/@]*@")
@@ -158,6 +159,17 @@ class Tracking:
             [RunTag(key, text) for key, text in (tags or {}).items()],
             synchronous=True,
         )
+
+    def log_curve(
+        self, run: str, name: str, values: Sequence[float], *, first: int, time: int
+    ) -> None:
+        """A metric's values at the steps `first`, `first` + 1, ..., all of them at `time` (ms)."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, time, step) for step, value in enumerate(values, first)]
+        for start in range(0, len(metrics), _METRICS_A_CALL):
+            some = metrics[start : start + _METRICS_A_CALL]
+            self._client.log_batch(run, some, synchronous=True)
 
     def untag(self, run: str, name: str) -> None:
         """Takes a tag away."""

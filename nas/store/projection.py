@@ -16,8 +16,10 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from nas.errors import EtnasError, LeaseLost, SearchNotFound
+from nas.search.extent import EXTENT, FixedExtent
 from nas.search.figures import figures, hypervolumes
-from nas.search.spec import load_spec
+from nas.search.history import History, search_curve
+from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import ROLES, Trial
 from nas.store.mlflow import TrackedRun, Tracking, reaching, shown
 from nas.store.parameters import architecture_parameters, part_name, request_parameters
@@ -186,8 +188,8 @@ class _Projection:
             self.tracking.write(self.parent, lines, f"trials/{events[0].sequence:012}.jsonl")
         if front is not None:
             self._front(set(front))
-        if any(event.kind in _TURNS for event in events[: len(done)]):
-            self._figures()
+        if turns := [event for event in events[: len(done)] if event.kind in _TURNS]:
+            self._figures(turns)
         if done:
             self._state()
         return done
@@ -259,18 +261,53 @@ class _Projection:
             self.tracking.upload(self.parent, path, now.name)
         self.tracking.log(self.parent, tags={tag: now.digest})
 
-    def _figures(self) -> None:
-        """How far the search has come; over the number of trials, as they alone change it."""
+    def _figures(self, turns: Sequence[Event]) -> None:
+        """How far the search had come; over the number of trials, as they alone change it.
+
+        A function of the log: told once more, whenever that is, it draws the same curves.
+        """
         try:
             spec = load_spec(self.record.spec)
         except EtnasError:
             # Parts that are not installed here stop no one from reading the runs.
             return
         trials = self.store.trials(self.record.id)
-        found = figures(spec, trials)
-        if self.record.state == "succeeded":
-            found |= hypervolumes(spec, trials)
-        self.tracking.log(self.parent, metrics=found, time=self.created, step=len(trials))
+        held = {(trial.role, trial.index): trial for trial in trials}
+        log = [event for event in self.store.events(self.record.id) if event.kind == "trial"]
+        done = self.record.state == "succeeded"
+        found: dict[int, dict[str, float]] = {}
+        for turn in turns:
+            before = [each.data for each in log if each.sequence < turn.sequence]
+            then = [held[each["role"], each["index"]] for each in before]
+            if len(then) not in found:
+                found[len(then)] = figures(spec, then)
+            if turn.data.get("state") == "succeeded" or (done and len(then) == len(trials)):
+                found[len(then)] |= hypervolumes(spec, then)
+        for step, metrics in found.items():
+            self.tracking.log(self.parent, metrics=metrics, time=self.created, step=step)
+        if fact := self.record.facts.get(EXTENT):
+            self._history(spec, trials, FixedExtent.from_text(fact))
+
+    def _history(self, spec: SearchSpec, trials: Sequence[Trial], extent: FixedExtent) -> None:
+        """The hypervolume after each trial, as far as MLflow has not got it."""
+        told = self.tracking.tags(self.parent)
+        curves = {"search": search_curve(spec, trials, extent).tolist()}
+        # Before the last control is in, the mean over their orders is another.
+        if self.record.state == "succeeded" and "nas.hypervolume.random" not in told:
+            control = History.of(spec, trials, extent).random
+            curves["random"] = [] if control is None else list(control.mean)
+        for name, curve in curves.items():
+            tag = f"nas.hypervolume.{name}"
+            known = int(told.get(tag, 0))
+            if known < len(curve):
+                self.tracking.log_curve(
+                    self.parent,
+                    f"hypervolume/{name}",
+                    curve[known:],
+                    first=known + 1,
+                    time=self.created,
+                )
+                self.tracking.log(self.parent, tags={tag: str(len(curve))})
 
     def _state(self) -> None:
         now = self.record

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from nas.search.recipe import Unit
 
-CROSS_ENTROPY = Metric("cross_entropy", "minimize", "nats")
-ACCURACY = Metric("accuracy", "maximize", "fraction")
+CROSS_ENTROPY = Metric("cross_entropy", "minimize", "nats", best=0.0)
+ACCURACY = Metric("accuracy", "maximize", "fraction", best=1.0)
 
 ClassFiles = tuple[tuple[Path, ...], ...]
 Side = Annotated[int, Field(ge=4, le=1024, description="Pixels a side that images are given.")]

@@ -21,7 +21,7 @@ from nas.task.text_data import TextData, text_data
 from nas.task.text_task import CHRF, TextOptions, TextTask, Vocabulary, text_metrics
 from nas.task.token_store import stored
 
-EXACT_MATCH = Metric("exact_match", "maximize", "fraction")
+EXACT_MATCH = Metric("exact_match", "maximize", "fraction", best=1.0)
 
 MONTHS = (
     ("January", "Januar"), ("February", "Februar"), ("March", "März"), ("April", "April"),

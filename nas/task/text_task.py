@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from nas.search.recipe import Unit
     from nas.task.task import Scores
 
-LOSS = Metric("loss", "minimize", "nats")
-PERPLEXITY = Metric("perplexity", "minimize", "1")
-BLEU = Metric("bleu", "maximize", "points")
-CHRF = Metric("chrf", "maximize", "points")
+LOSS = Metric("loss", "minimize", "nats", best=0.0)
+PERPLEXITY = Metric("perplexity", "minimize", "1", best=1.0)
+BLEU = Metric("bleu", "maximize", "points", best=100.0)
+CHRF = Metric("chrf", "maximize", "points", best=100.0)
 
 Vocabulary = Annotated[
     int, Field(ge=LEAST_VOCABULARY, le=500_000, description="Pieces of both languages together.")

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from nas.cli.tables import drawn
+from nas.report.history import told
 from nas.report.result import load_result
 from nas.report.table import Table
 from nas.report.words import brief
@@ -206,7 +207,7 @@ def test_no_line_is_wider_than_the_terminal(
 
 def test_a_terminal_shows_words_of_the_report(finished: Finished) -> None:
     result = load_result(finished.id, finished.home)
-    said = brief(result.summary)
+    said = [*brief(result.summary), *told(result.summary, result.history)]
     assert said == [sentence for sentence in result.words if sentence in said]
     shown = " ".join(nas("pareto", finished.id, "--home", finished.home).out.split())
     assert shown.endswith(" ".join(said))

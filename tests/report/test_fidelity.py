@@ -22,7 +22,7 @@ from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.trust import agreements, method, picture, sentences
 from nas.report.words import brief, words
-from nas.search.fidelity import Agreements, RankerTest, networks_to_train
+from nas.search.fidelity import RANKER_TEST, Agreements, RankerTest, networks_to_train
 from nas.search.rank_correlation import RankAgreement
 from nas.search.spec import SearchSpec
 from nas.search.stages import Gate
@@ -265,7 +265,9 @@ class TestTold:
         for summary in (summarize(SPEC, slices), sure):
             assert words(summary)[0] == brief(summary)[0] == summary.gate.sentence
         trials = [*slices, *trained(SPEC, slices, faithful)]
-        files = write_report(tmp_path, SPEC, trials, search_id="01J", ranker_test=RANKER)
+        files = write_report(
+            tmp_path, SPEC, trials, search_id="01J", facts={RANKER_TEST: RANKER.to_text()}
+        )
         given = json.loads(files["pareto.json"].read_text())
         assert given["words"][0] == given["gate"]["sentence"]
         assert given["gate"]["verdict"] == "passed"
@@ -277,7 +279,9 @@ class TestTold:
         self, sure: Summary, slices: list[Trial], tmp_path: Path
     ) -> None:
         trials = [*slices, *trained(SPEC, slices, faithful)]
-        files = write_report(tmp_path, SPEC, trials, search_id="01J", ranker_test=RANKER)
+        files = write_report(
+            tmp_path, SPEC, trials, search_id="01J", facts={RANKER_TEST: RANKER.to_text()}
+        )
         given = json.loads(files["fidelity.json"].read_text(), parse_constant=refuse)
         summary = sure
         assert summary.fidelity is not None

@@ -17,6 +17,7 @@ from nas.operators.declaration import Choice
 from nas.report.files import write_atomically, write_report
 from nas.report.frame import trials_frame, trials_table
 from nas.report.front import NEUTRAL, figure
+from nas.report.history import history_of
 from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.table import table, tables
@@ -71,7 +72,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_all_files_are_there_and_nothing_else(written: dict[str, Path]) -> None:
-    assert set(written) == {"pareto.html", "pareto.json", "fidelity.json", "trials.parquet"}
+    assert set(written) == {
+        *("pareto.html", "pareto.json", "fidelity.json", "history.json", "trials.parquet")
+    }
     folder = written["pareto.html"].parent
     assert {path.name for path in folder.iterdir()} == set(written)
 
@@ -104,7 +107,8 @@ def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
     named = replace(summarize(spec, trials), name=EVIL, space=EVIL, task=EVIL, constraints=(EVIL,))
     tame = write_report(tmp_path / "tame", spec, searched(spec, 25), search_id="x")
     scripts = [tag for tag, _ in tags(tame["pareto.html"].read_text())].count("script")
-    for html in (files["pareto.html"].read_text(), page(spec, named, trials, search_id=EVIL)):
+    drawn = page(spec, named, trials, search_id=EVIL, history=history_of(spec, trials, ""))
+    for html in (files["pareto.html"].read_text(), drawn):
         own = own_scripts(html)
         assert "alert(1)" in own
         assert "<script>alert" not in own

@@ -11,7 +11,6 @@ from nas.run import search
 from nas.run.running import Listener
 from nas.run.submission import submit
 from nas.run.workspace import Workspace
-from nas.search.fidelity import RankerTest
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial
 from nas.store.sql import SqlStore
@@ -57,8 +56,7 @@ def full_report(
     record: SearchRecord, spec: SearchSpec, trials: Sequence[Trial], folder: Path
 ) -> Mapping[str, Path]:
     """The real report."""
-    tried = RankerTest.of(record.facts)
-    return write_report(folder, spec, trials, search_id=record.id, ranker_test=tried)
+    return write_report(folder, spec, trials, search_id=record.id, facts=record.facts)
 
 
 def short_report(

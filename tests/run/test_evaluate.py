@@ -17,7 +17,9 @@ from torch.nn import functional
 from nas import catalog
 from nas.cost.cost import exact_costs
 from nas.cost.machine import machine
+from nas.cost.span import spans
 from nas.run.evaluate import Evaluator, Setup, train
+from nas.search.extent import EXTENT, fixed_extent
 from nas.search.spec import SearchSpec
 from nas.search.trial import Proposal, Standing
 from nas.task.image_classification import DigitsOptions
@@ -40,6 +42,19 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     made = Setup.of(SPEC, folder / "supernet", folder / "standalone", folder / "data")
     assert list(train(made))[-1].step == SPEC.supernet.steps
     return made
+
+
+def test_what_histories_are_normalised_in_is_fixed_once_and_never_by_a_confirmation(
+    setup: Setup,
+) -> None:
+    def told(**changes: Any) -> str | None:
+        return next(train(replace(setup, **changes))).facts.get(EXTENT)
+
+    fixed = fixed_extent(SPEC, spans(SPEC))
+    assert fixed is not None
+    assert told() == fixed.to_text()
+    assert told(extent="as it was") == told(extent="as it was", testing=True) == "as it was"
+    assert told(testing=True) is None
 
 
 @pytest.fixture

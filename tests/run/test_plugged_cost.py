@@ -7,11 +7,13 @@ import pytest
 
 from nas import catalog
 from nas.cost.analytic import PARAMS
+from nas.cost.span import ENDS
 from nas.errors import SpecError
 from nas.registry import Registry
 from nas.run import running, search
 from nas.run.submission import problem_of, submit
 from nas.run.workspace import Workspace
+from nas.search.extent import EXTENT, FixedExtent
 from nas.search.pareto import ParetoFront
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
@@ -116,6 +118,17 @@ def test_every_machine_that_measured_is_a_fact_of_the_search(found: Found) -> No
     assert sorted(machines) == ["the machine for 1 layers", "the machine for 2 layers"]
     named = {name for name in facts if name.endswith("_provenance")}
     assert named == {"weight_bytes_provenance", "evaluation_provenance"}
+
+
+def test_its_history_goes_from_the_smallest_network_to_the_limit(found: Found) -> None:
+    spec, place, id = found
+    axes = FixedExtent.from_text(SqlStore(place.record_url).get(id).facts[EXTENT]).axes
+    smallest, largest = (
+        BATCH * 4 * PARAMS.of(spec.search_space.extreme(end), spec.task_shape) for end in ENDS
+    )
+    assert axes[1].best == smallest < BOUND < largest
+    assert axes[1].best_rule == "the lowest of the space's extreme networks, measured at the start"
+    assert (axes[1].worst, axes[1].worst_rule) == (BOUND, f"the constraint weight_bytes <= {BOUND}")
 
 
 @pytest.mark.usefixtures("without_mlflow")

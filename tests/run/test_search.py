@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from nas.cost.span import spans
 from nas.errors import (
     LeaseLost,
     MachineUnavailable,
@@ -28,6 +29,8 @@ from nas.run.executor import LocalExecutor
 from nas.run.running import EvaluationBroken, Update
 from nas.run.submission import submit
 from nas.run.workspace import Workspace
+from nas.search.extent import EXTENT, FixedExtent, fixed_extent
+from nas.search.history import History
 from nas.search.pareto import ParetoFront
 from nas.search.resources import ExecutorSpec
 from nas.search.trial import Measurement, Proposal, Trial
@@ -106,7 +109,9 @@ class TestUndisturbed:
 
     def test_the_report_is_there_with_its_digests(self, finished: Finished) -> None:
         artifacts = finished.store.artifacts(finished.id)
-        report = {"pareto.html", "pareto.json", "fidelity.json", "trials.parquet"}
+        report = {
+            *("pareto.html", "pareto.json", "fidelity.json", "history.json", "trials.parquet")
+        }
         assert set(artifacts) == {*report, "supernet.safetensors"}
         for artifact in artifacts.values():
             path = Path(artifact.uri)
@@ -115,6 +120,23 @@ class TestUndisturbed:
         shown = json.loads(Path(artifacts["pareto.json"].uri).read_text())
         assert shown["search"] == finished.id
         assert shown["words"]
+
+    def test_the_reference_point_of_its_history_is_there_before_any_trial(
+        self, finished: Finished
+    ) -> None:
+        events = finished.store.events(finished.id)
+        fixed = [e for e in events if e.kind == "search.facts" and EXTENT in e.data]
+        assert len(fixed) == 1
+        assert fixed[0].sequence < min(e.sequence for e in events if e.kind == "trial")
+        found = FixedExtent.from_text(finished.store.get(finished.id).facts[EXTENT])
+        assert found == fixed_extent(finished.spec, spans(finished.spec))
+        path = Path(finished.store.artifacts(finished.id)["history.json"].uri)
+        shown = json.loads(path.read_text())
+        assert [each["worst"] for each in shown["extent"]] == [a.worst for a in found.axes]
+        trials = finished.store.trials(finished.id)
+        assert shown["search"] == list(History.of(finished.spec, trials, found).search)
+        assert len(shown["search"]) == 20
+        assert len(shown["random"]["mean"]) == 6
 
     def test_the_listener_hears_every_phase_to_its_end(self, finished: Finished) -> None:
         last = {update.phase: update for update in finished.updates}
@@ -181,6 +203,18 @@ def test_a_machine_where_all_fails_stops_the_search_and_a_mended_one_resumes_it(
     resumed = search.run(record.id, place, reporter=short_report)
     assert (resumed.state, resumed.error, resumed.attempt) == ("succeeded", None, 2)
     assert outcome(place, record.id) == outcome(finished.place, finished.id)
+
+
+def test_a_resumed_search_keeps_its_reference_point(finished: Finished, place: Workspace) -> None:
+    record = submit(finished.spec, place)
+    store = store_of(place)
+    lease = store.acquire(record.id, "elsewhere:1:1", 60)
+    axes = FixedExtent.from_text(finished.store.get(finished.id).facts[EXTENT]).axes
+    fixed = FixedExtent((axes[0], replace(axes[1], worst=123456789.0))).to_text()
+    store.add_facts(lease, {EXTENT: fixed})
+    store.release(lease)
+    search.run(record.id, place, reporter=short_report)
+    assert store.get(record.id).facts[EXTENT] == fixed
 
 
 def test_a_supernet_that_diverges_is_said(place: Workspace) -> None:

@@ -15,8 +15,9 @@ import pytest
 from nas.errors import SpecError
 from nas.operators.declaration import Choice
 from nas.space.architecture import Architecture
-from nas.space.features import Codes, Column, Features, Matrix
+from nas.space.features import Column, Features, Matrix
 from nas.space.loader import load_space
+from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
 from tests.space.spaces import SHIPPED, SMALL
 from tests.space.test_another_dimension import PLAIN, ROOT, WITH_A_GATE

@@ -51,7 +51,7 @@ def test_every_way_of_making_one_stays_inside(space: ListedSpace) -> None:
             assert space.contains(made)
         one = other
     for end in ("smallest", "largest"):
-        assert space.contains(space.extreme(end))  # type: ignore[arg-type]
+        assert space.contains(space.extreme(end))
 
 
 def test_a_mutation_moves_and_one_of_nothing_does_not(space: ListedSpace) -> None:

@@ -14,6 +14,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from nas.errors import LeaseLost, SearchNotFound, StoreUnavailable
+from nas.search.extent import EXTENT, Axis, FixedExtent
+from nas.search.history import History
+from nas.search.spec import load_spec
 from nas.search.trial import Measurement, Trial, TrialRole
 from nas.store import projection
 from nas.store.mlflow import Tracking, default_tracking_uri
@@ -199,6 +202,65 @@ def test_how_far_a_search_has_come_is_a_curve_of_its_parent_run(
     assert {name: history(name) for name in found} == before
 
 
+EXTENT_FACT = FixedExtent(
+    (
+        Axis("cross_entropy", 2.0, 0.0, "an uninformed guess", "the best there can be"),
+        Axis("flops", 1e7, 0.0, "the exact largest", "nothing"),
+    )
+).to_text()
+
+
+def test_the_curves_of_a_search_come_back_to_an_mlflow_that_lost_them(
+    store: SqlStore, client: MlflowClient, uri: str
+) -> None:
+    made = store.create_search(SPEC, facts={EXTENT: EXTENT_FACT})
+    held = store.acquire(made.id, "host:1:1", 60)
+
+    def told() -> dict[str, list[tuple[int, float]]]:
+        run = runs(client, held.search, "search")["search"]
+        histories = {
+            name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics
+        }
+        return {
+            name: sorted((each.step, each.value) for each in history)
+            for name, history in histories.items()
+        }
+
+    store.set_state(held, "running", phase="search")
+    # The later ones are dominated; the fourth is in while the third is not.
+    for batch in ((5, 0), (1, 3), (2, 4)):
+        for index in batch:
+            store.add_trial(held, trial(index, measurement=trial(5 - index).measurement))
+        known = [trial.index for trial in store.trials(held.search)]
+        store.set_front(held, [("search", min(known))])
+        project(store, uri)
+        whole = 1 if len(known) < 3 else 2 if len(known) < 6 else 6
+        assert [step for step, _ in told()["hypervolume/search"]] == list(range(1, whole + 1))
+        assert "hypervolume/random" not in told()
+    for index in range(3):
+        store.add_trial(held, trial(index, "random"))
+    store.set_state(held, "succeeded", phase="report")
+    project(store, uri)
+    before = told()
+    expected = History.of(
+        load_spec(SPEC), store.trials(held.search), FixedExtent.from_text(EXTENT_FACT)
+    )
+    assert expected.random is not None
+    for name, curve in (("search", expected.search), ("random", expected.random.mean)):
+        assert before[f"hypervolume/{name}"] == list(enumerate(curve, 1))
+    assert len({value for _, value in before["hypervolume/search"]}) > 3
+    assert [step for step, _ in before["best/cross_entropy"]] == [2, 4, 6, 9]
+
+    for kind in ("search", "trial"):
+        for run in runs(client, held.search, kind).values():
+            client.delete_run(run.info.run_id)
+    assert project(store, uri, from_start=True) > 0
+    assert told() == before
+    # Nor does it double anything where nothing was lost.
+    project(store, uri, from_start=True)
+    assert told() == before
+
+
 def test_a_request_that_only_other_code_can_read_is_told_of_all_the_same(
     store: SqlStore, client: MlflowClient, uri: str
 ) -> None:
@@ -236,7 +298,7 @@ class Killed(BaseException):
     """The process ends here: no handler of ordinary errors sees it."""
 
 
-CALLS = ("experiment", "make", "log", "untag", "set_status", "write", "upload")
+CALLS = ("experiment", "make", "log", "log_curve", "untag", "set_status", "write", "upload")
 
 
 @pytest.fixture
@@ -278,7 +340,8 @@ def test_killed_after_any_call_nothing_is_lost_or_doubled(
     calls = 0
     while True:
         calls += 1
-        lease = store.acquire(store.create_search(SPEC).id, "host:1:1", 60)
+        made = store.create_search(SPEC, facts={EXTENT: EXTENT_FACT})
+        lease = store.acquire(made.id, "host:1:1", 60)
         store.add_trial(lease, trial(0))
         store.add_trial(lease, long)
         store.set_artifact(lease, "pareto.json", "pareto.json", "1" * 64)
@@ -297,6 +360,8 @@ def test_killed_after_any_call_nothing_is_lost_or_doubled(
         assert names == {"spec.yaml", "pareto.json", "record.json"}
         assert parent.data.metrics["front_size"] == 1
         assert len(client.get_metric_history(parent.info.run_id, "front_size")) == 1
+        curve = client.get_metric_history(parent.info.run_id, "hypervolume/search")
+        assert sorted(each.step for each in curve) == [1, 2]
         children = runs(client, lease.search)
         assert set(children) == {"search/0", "search/1"}
         assert all(run.info.status == "FINISHED" for run in children.values())
