@@ -27,6 +27,7 @@ TITLES = {
     "random": "scoring random controls",
     "homogeneous": "scoring homogeneous controls",
     "matched": "scoring rivals at matched FLOPs",
+    "rung": "halving the shortlist",
     "confirmed": "training alone",
     "report": "writing the report",
 }
