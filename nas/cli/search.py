@@ -85,7 +85,7 @@ def confirm(
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
-    """Train front members and homogeneous networks at matched FLOPs alone, and compare."""
+    """Train the best of the front and homogeneous networks at matched FLOPs alone, and compare."""
     from nas.report.result import confirm_search
 
     _foreground(search_id, home, as_json, confirm_search, "confirm")
@@ -184,6 +184,7 @@ def _places(result: SearchResult, home: Path | None) -> dict[str, str]:
 def show_front(console: Console, result: SearchResult) -> None:
     """The front, the comparison with the controls, and the words that matter most."""
     from nas.cli.tables import show
+    from nas.report.halving_shown import halving_tables
     from nas.report.table import alone, confirmation, hypervolumes, table
     from nas.report.words import brief
 
@@ -191,6 +192,8 @@ def show_front(console: Console, result: SearchResult) -> None:
     show(console, hypervolumes(result.summary.comparisons))
     show(console, alone(result.summary))
     show(console, confirmation(result.summary))
+    for further in halving_tables(result.summary):
+        show(console, further)
     for sentence in brief(result.summary):
         console.print(sentence, markup=False, highlight=False)
 

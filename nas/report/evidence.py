@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from nas.report.halving import RungResult, TrueFront
 from nas.report.statistics import Estimate
 from nas.search.objective import Metric
 from nas.space.architecture import Architecture
@@ -179,6 +180,8 @@ class Confirmation:
     metric: str
     members: tuple[MemberConfirmation, ...]
     fidelity: Fidelity | None
+    front: TrueFront | None
+    """Among all networks trained to the end."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,8 @@ class Summary:
     """Whether half of the scored networks beat a constant guess; None where none is scored."""
     resolution: Resolution
     rankers: tuple[Ranker, ...]
+    rungs: tuple[RungResult, ...]
+    """Of the successive halving that chose whom to confirm."""
     confirmation: Confirmation | None
 
     def count(self, role: str) -> Count:

@@ -27,6 +27,7 @@ from nas.report.evidence import (
     Summary,
     Verdict,
 )
+from nas.report.halving import rungs
 from nas.report.statistics import standard_deviation
 from nas.search.controls import Extent, control_pools, equal_n, judged
 from nas.search.objective import Metric, Objective
@@ -102,6 +103,7 @@ def summarize(
         learnt=learnt,
         resolution=resolution,
         rankers=_rankers(spec, primary, pools.get("random", [])),
+        rungs=rungs(spec, trials),
         confirmation=confirmation(spec, primary, trials, attentions),
     )
 

@@ -10,6 +10,7 @@ from nas.report.evidence import (
     MemberConfirmation,
     Summary,
 )
+from nas.report.halving_shown import halving_words, selection_words, true_front_words
 from nas.report.summary import RESOLVED_FROM
 from nas.report.table import coverage, interval, member_name, noise, quantity, shorten
 
@@ -22,7 +23,9 @@ def words(summary: Summary) -> list[str]:
         *_resolution(summary),
         *_comparisons(summary),
         *_rankers(summary),
+        *halving_words(summary),
         *_confirmation(summary),
+        *true_front_words(summary),
     ]
 
 
@@ -33,6 +36,7 @@ def brief(summary: Summary) -> list[str]:
         *_exploratory(summary),
         *_resolution(summary),
         *_decision(summary),
+        *true_front_words(summary),
     ]
 
 
@@ -197,7 +201,7 @@ def _confirmation(summary: Summary) -> list[str]:
         f"Selection differs: a member is the choice among {search} scored networks, its rival the "
         "choice among those drawn for its type."
     )
-    return said
+    return [*said, *selection_words(summary)]
 
 
 def _verdict(summary: Summary, member: MemberConfirmation) -> str:

@@ -60,8 +60,8 @@ def _halved(running: Running, entrants: Sequence[Trial]) -> list[Trial]:
             raise EvaluationBroken(
                 f"search {running.id}: none of the {len(trials)} networks that were trained alone "
                 f"to step {until} (rung {number} of {len(steps)}) can be scored, so none is "
-                f"confirmed; the last one's reason: {reason}. Another standalone recipe in a new "
-                f"search may help: --warm-start {running.id} begins with this one's front"
+                f"confirmed; the last one's reason: {reason}. For another standalone recipe, run a "
+                f"new search: --warm-start {running.id} begins with this one's front"
             )
         first += len(batch)
     return [by_architecture[architecture] for architecture in left]

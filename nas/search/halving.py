@@ -74,7 +74,8 @@ def ladder(spec: SearchSpec) -> tuple[int, ...]:
 def shortlist(spec: SearchSpec, trials: Sequence[Trial]) -> list[Trial]:
     """The front members that enter the first rung, in the front's order, each network once.
 
-    Of a longer front those that contribute most to its hypervolume; see `survivors`.
+    Of a longer front those that contribute most to its hypervolume, the best by the task's metric
+    included; see `survivors`.
     """
     first: dict[Architecture, Trial] = {}
     for member in front_of(spec, trials).members:
@@ -82,7 +83,14 @@ def shortlist(spec: SearchSpec, trials: Sequence[Trial]) -> list[Trial]:
     unique = list(first.values())
     losses = losses_of(unique, spec.parsed_objectives)
     room = max(spec.confirmation.members, spec.confirmation.shortlist)
-    return [unique[row] for row in survivors(losses, room)]
+    return [unique[row] for row in survivors(losses, room, leading=leading(spec))]
+
+
+def leading(spec: SearchSpec) -> int:
+    """Which objective counts most: the task's own metric, or else its first among them."""
+    quality = [metric.name for metric in catalog.TASKS.load(spec.task.name).metrics]
+    named = [name for name in (spec.primary.metric.name, *quality) if name in spec.objectives]
+    return spec.objectives.index(named[0])
 
 
 def room_after(spec: SearchSpec, rung: Rung) -> int:
@@ -109,13 +117,15 @@ def sizes(spec: SearchSpec, entrants: int, number: int = 1) -> list[int]:
 def going_on(spec: SearchSpec, rung: Rung, trials: Sequence[Trial]) -> list[Trial]:
     """The trials of a rung that go on, in their order: those that failed never do.
 
-    By constrained rank, then by hypervolume contribution; see `survivors`.
+    By constrained rank, then by hypervolume contribution; the best by the task's metric always
+    does. See `survivors`.
     """
     held = scored(trials)
     losses = losses_of(held, spec.parsed_objectives)
     kept = binding(spec, rung)
     broken = [math.fsum(each.violation(trial.metrics) for each in kept) for trial in held]
-    return [held[row] for row in survivors(losses, room_after(spec, rung), broken)]
+    rows = survivors(losses, room_after(spec, rung), broken, leading(spec))
+    return [held[row] for row in rows]
 
 
 def binding(spec: SearchSpec, rung: Rung) -> list[Constraint]:

@@ -52,13 +52,16 @@ def contribution(losses: Losses, row: int, reference: Sequence[float] | Losses) 
     return box - hypervolume(others, corner)
 
 
-def survivors(losses: Losses, count: int, violations: Sequence[float] = ()) -> list[int]:
+def survivors(
+    losses: Losses, count: int, violations: Sequence[float] = (), leading: int | None = None
+) -> list[int]:
     """Rows of `losses` (n, m) that survive, `count` at most, in ascending order.
 
     The lower constrained rank first; of the rank that there is no room for, the row that
     contributes least to the rank's hypervolume goes, again and again, up to the `far_reference` of
     all rows. Of equal contributions the later row goes. Without `violations` (n,) nothing is
-    violated.
+    violated. The lowest rank's best row by the objective `leading` (a column) never goes: among few
+    survivors an end of the front may contribute least, and yet be what is asked for.
     """
     given = np.asarray(losses, dtype=np.float64)
     broken = np.asarray(violations, dtype=np.float64) if len(violations) else np.zeros(len(given))
@@ -69,7 +72,8 @@ def survivors(losses: Losses, count: int, violations: Sequence[float] = ()) -> l
         room = max(0, count - len(found))
         if len(rows) > room:
             unit = (given[rows] - far_reference(given)) / _spans(given)
-            found += rows[_thinned(unit, room)].tolist()
+            best = int(np.argmin(unit[:, leading])) if rank == 0 and leading is not None else None
+            found += rows[_thinned(unit, room, best)].tolist()
             break
         found += rows.tolist()
     return sorted(found)
@@ -80,11 +84,12 @@ def _spans(losses: Losses) -> Losses:
     return np.where(spans > 0, spans, 1.0)
 
 
-def _thinned(unit: Losses, room: int) -> list[int]:
+def _thinned(unit: Losses, room: int, best: int | None) -> list[int]:
     """The rows that are left when the one that contributes least has gone, until there is room.
 
-    The reference point is the origin. What a row contributes never shrinks when another goes, so a
-    figure from before is a lower bound, and only the least bounds are computed again.
+    The reference point is the origin; `best` never goes. What a row contributes never shrinks when
+    another goes, so a figure from before is a lower bound, and only the least bounds are computed
+    again.
     """
     left = list(range(len(unit)))
 
@@ -92,7 +97,7 @@ def _thinned(unit: Losses, room: int) -> list[int]:
         own = contribution(unit[left], left.index(row), np.zeros(unit.shape[1]))
         return round(own, DIGITS), -row
 
-    waiting = [(*key(row), len(left)) for row in left] if room else []
+    waiting = [(*key(row), len(left)) for row in left if row != best] if room else []
     heapq.heapify(waiting)
     while len(left) > room > 0:
         _, negative, of = heapq.heappop(waiting)
