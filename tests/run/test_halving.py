@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from nas import catalog
 from nas.errors import TrainingDiverged
+from nas.report.files import pareto_json
+from nas.report.summary import summarize
 from nas.run import confirm, evaluate, running
 from nas.run.evaluate import Evaluator, Setup
 from nas.run.halving import members

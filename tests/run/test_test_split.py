@@ -15,7 +15,8 @@ from nas.task.task import ImageData, LabelledImages
 from nas.train.checkpoint import read_state
 from tests.run.cases import RECIPE, finish, request, short_report
 
-STABILITY = {"every": 10, "subnets": 5}
+# Long enough that larger networks score better, so that the front has more than one to halve.
+LEARNT = {"steps": 200, "learning_rate": 0.005, "stability": {"every": 50, "subnets": 5}}
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, on_read: Callable[[], None]) -> None:
@@ -46,7 +47,7 @@ def test_the_test_images_are_looked_through_and_read_by_finally_trained_networks
 
     watched(monkeypatch, note)
     halving = {"members": 1, "seeds": 2, "flops_tolerance": 0.1, "shortlist": 3}
-    spec = request(supernet={**RECIPE, "stability": STABILITY}, confirmation=halving)
+    spec = request(supernet={**RECIPE, **LEARNT}, confirmation=halving)
     record = finish(spec, place)
     store = SqlStore(place.record_url)
     trials = store.trials(record.id)
