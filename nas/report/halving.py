@@ -10,7 +10,7 @@ import numpy as np
 
 from nas import catalog
 from nas.search.halving import Rung, binding, leading
-from nas.search.objective import Objective
+from nas.search.objective import Constraint, Objective
 from nas.search.pareto import Losses, losses_of, scored
 from nas.search.spec import SearchSpec
 from nas.search.stages import Start
@@ -84,11 +84,13 @@ class TrueFront:
     """The best by the first objective first."""
 
 
-def rungs(spec: SearchSpec, trials: Sequence[Trial]) -> tuple[RungResult, ...]:
+def rungs(
+    spec: SearchSpec, trials: Sequence[Trial], later_constraints: Sequence[str] = ()
+) -> tuple[RungResult, ...]:
     """The rungs that the record holds, the first one first; empty where nothing was halved.
 
     Who went on is what the record shows, so that a report stays what it was whatever rule comes
-    after. Raises `ValueError` for a label that cannot be read.
+    after; `later_constraints` were no reason. Raises `ValueError` for a label that cannot be read.
     """
     held: dict[int, tuple[Rung, list[Trial]]] = {}
     for trial in sorted(trials, key=lambda each: each.index):
@@ -102,7 +104,8 @@ def rungs(spec: SearchSpec, trials: Sequence[Trial]) -> tuple[RungResult, ...]:
             following, present = held[number + 1]
             after = {trial.architecture.id for trial in present}
             settled = len(present) == following.entrants
-        found.append(_rung(spec, rung, own, after, settled))
+        kept = [each for each in binding(spec, rung) if str(each) not in later_constraints]
+        found.append(_rung(spec, rung, own, kept, after, settled))
     return tuple(found)
 
 
@@ -120,12 +123,16 @@ def _after(
 
 
 def _rung(
-    spec: SearchSpec, rung: Rung, own: Sequence[Trial], after: set[str], settled: bool
+    spec: SearchSpec,
+    rung: Rung,
+    own: Sequence[Trial],
+    kept: Sequence[Constraint],
+    after: set[str],
+    settled: bool,
 ) -> RungResult:
     objectives, held = spec.parsed_objectives, scored(own)
     losses = losses_of(held, objectives)
     reference = _values(objectives, far_reference(losses)) if held else None
-    kept = binding(spec, rung)
     entrants = []
     for trial in own:
         metrics: dict[str, float] = {}
@@ -163,7 +170,7 @@ def _values(objectives: Sequence[Objective], losses: Losses) -> dict[str, float]
 
 def _dominators(losses: Losses, own: Losses, names: Sequence[str]) -> tuple[str, ...]:
     better = (losses <= own).all(axis=1) & (losses < own).any(axis=1)
-    return tuple(dict.fromkeys(names[other] for other in np.flatnonzero(better)))
+    return tuple(names[place] for place in np.flatnonzero(better).tolist())
 
 
 # -- the front -------------------------------------------------------------------------------------

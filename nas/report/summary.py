@@ -103,7 +103,7 @@ def summarize(
         learnt=learnt,
         resolution=resolution,
         rankers=_rankers(spec, primary, pools.get("random", [])),
-        rungs=rungs(spec, trials),
+        rungs=rungs(spec, trials, later_constraints),
         confirmation=confirmation(spec, primary, trials, attentions),
     )
 

@@ -221,9 +221,9 @@ def test_training_goes_on_and_never_begins_again(
             raise KeyboardInterrupt
 
     def lost(architecture: Architecture, until: int | None) -> None:
-        if (until, len(of(place, id, "rung"))) == (10, 8) and "unrecorded" not in stops:
+        if (until, len(of(place, id, "rung"))) == (10, 8) and ("lost", 8) not in stops:
             # It stands at its rung's step, and nothing of it is known.
-            stops.add("unrecorded")
+            stops.add(("lost", 8))
             given: dict[str, Any] = {"seed": 0, "folder": place.standalone(id), "device": "cpu"}
             data = Evaluator(Setup.of(request(), place.root, place.root, place.data_root)).data
             list(train_standalone(architecture, request(), data, until=until, **given))
@@ -234,7 +234,7 @@ def test_training_goes_on_and_never_begins_again(
             with pytest.raises(KeyboardInterrupt):
                 confirm.confirm(id, place, reporter=short_report, listener=stop)
             assert SqlStore(place.record_url).get(id).state == "succeeded"
-        assert stops == {"unrecorded"}
+        assert stops == {("lost", 8)}
         confirm.confirm(id, place, reporter=short_report, listener=stop)
         done = facts(SqlStore(place.record_url).trials(id))
         confirm.confirm(id, place, reporter=short_report)
