@@ -56,8 +56,7 @@ def summarize(
     """
     objectives = spec.parsed_objectives
     primary = spec.primary.metric
-    pools = control_pools(trials)
-    held = judged(trials)
+    pools, held = control_pools(trials), judged(trials)
     front = front_of(spec, trials)
     learnt = _learnt(spec, trials)
     resolution = _resolution(primary, pools.get("random", []))

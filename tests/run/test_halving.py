@@ -402,5 +402,5 @@ def test_another_worker_finds_the_rung_before(
     copied: Callable[..., tuple[Workspace, str]], confirmed: tuple[Workspace, str]
 ) -> None:
     place, id = copied(executor={"name": "ray", "workers": 2, "training_cores": 1})
-    confirm.confirm(id, place, reporter=short_report)
-    assert outcome(place, id) == outcome(*confirmed)
+    chosen(place, id)
+    assert facts(of(place, id, "rung")) == facts(of(*confirmed, "rung"))
