@@ -28,6 +28,7 @@ TITLES = {
     "homogeneous": "scoring homogeneous controls",
     "fidelity": "training alone to check the ranking",
     "matched": "scoring rivals at matched FLOPs",
+    "rung": "halving the shortlist",
     "confirmed": "training alone",
     "report": "writing the report",
 }

@@ -98,7 +98,7 @@ def confirm(
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
-    """Train front members and homogeneous networks at matched FLOPs alone, and compare."""
+    """Train the best of the front and homogeneous networks at matched FLOPs alone, and compare."""
     from nas.report.result import confirm_search
 
     work = partial(confirm_search, despite_gate=despite_gate)
@@ -207,6 +207,7 @@ def _places(result: SearchResult, home: Path | None) -> dict[str, str]:
 def show_front(console: Console, result: SearchResult) -> None:
     """The front, the comparison with the controls, and the words that matter most."""
     from nas.cli.tables import show
+    from nas.report.halving_shown import halving_tables
     from nas.report.history import told
     from nas.report.table import alone, confirmation, hypervolumes, table
     from nas.report.trust import agreements
@@ -217,6 +218,8 @@ def show_front(console: Console, result: SearchResult) -> None:
     show(console, agreements(result.summary))
     show(console, alone(result.summary))
     show(console, confirmation(result.summary))
+    for further in halving_tables(result.summary):
+        show(console, further)
     for sentence in (*brief(result.summary), *told(result.summary, result.history)):
         console.print(sentence, markup=False, highlight=False)
 

@@ -15,6 +15,7 @@ from nas.report.evidence import (
     Difference,
     MemberConfirmation,
 )
+from nas.report.halving import true_front
 from nas.report.statistics import Estimate, interval_of_mean
 from nas.search.objective import Metric, Objective
 from nas.search.pareto import scored
@@ -52,7 +53,8 @@ def confirmation(
             members.append(_member(spec, names, runs, rivals))
     members.sort(key=lambda each: each.flops)
     decisive = next(iter(names))
-    return Confirmation(decisive, tuple(members), _fidelity(primary, decisive, trials, held))
+    fidelity = _fidelity(primary, decisive, trials, held)
+    return Confirmation(decisive, tuple(members), fidelity, true_front(spec, trials))
 
 
 def _reported(spec: SearchSpec, primary: Metric, held: Sequence[Trial]) -> dict[str, Metric]:

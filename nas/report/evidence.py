@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from nas.report.halving import RungResult, TrueFront
 from nas.report.statistics import Estimate
 from nas.search.fidelity import Agreements, RankerTest
 from nas.search.objective import Metric
@@ -222,6 +223,8 @@ class Confirmation:
     members: tuple[MemberConfirmation, ...]
     fidelity: RankAgreement | None
     """Of the supernet's scores with these results."""
+    front: TrueFront | None
+    """Among all networks trained to the end."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +256,8 @@ class Summary:
     """Whether half of the scored networks beat a constant guess; None where none is scored."""
     resolution: Resolution
     rankers: tuple[Ranker, ...]
+    rungs: tuple[RungResult, ...]
+    """Of the successive halving that chose whom to confirm."""
     confirmation: Confirmation | None
     fidelity: Fidelity | None
     """None where no network was trained alone to check the ranking."""

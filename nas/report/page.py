@@ -10,6 +10,7 @@ from typing import Any, Literal
 from nas.report.architecture import looks, outline, strip
 from nas.report.evidence import Member, Summary, plain
 from nas.report.front import CONFIG, FONT, figure
+from nas.report.halving_shown import halving_tables
 from nas.report.history import section as history_section
 from nas.report.table import DOMINATED, DOMINATED_MEANS, Table, place_of, quantity, tables
 from nas.report.trust import agreements, method, picture
@@ -101,6 +102,7 @@ def page(
         f"{search_id + ': ' if search_id else ''}{goals} on {summary.task}, space {summary.space}"
     )
     further = "".join(_table(each) for each in tables(summary))
+    halved = "".join(_table(each) for each in halving_tables(summary))
     return "\n".join(
         (
             "<!doctype html>",
@@ -120,6 +122,7 @@ def page(
             "<h2>Against the controls</h2>",
             history_section(summary, history),
             further or '<p class="none">There is nothing to compare.</p>',
+            f"<h2>Trained alone</h2>{halved}" if halved else "",
             "<h2>What follows</h2>",
             f'<ul class="words">{"".join(f"<li>{_prose(x)}</li>" for x in words(summary))}</ul>',
             f"<h2>Provenance</h2>{_facts(extra)}" if extra else "",

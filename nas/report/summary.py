@@ -28,6 +28,7 @@ from nas.report.evidence import (
     Verdict,
 )
 from nas.report.fidelity import fidelity, judge
+from nas.report.halving import rungs
 from nas.report.statistics import standard_deviation
 from nas.search.controls import Extent, control_pools, equal_n, judged
 from nas.search.fidelity import RankerTest
@@ -60,8 +61,7 @@ def summarize(
     """
     objectives = spec.parsed_objectives
     primary = spec.primary.metric
-    pools = control_pools(trials)
-    held = judged(trials)
+    pools, held = control_pools(trials), judged(trials)
     front = front_of(spec, trials)
     learnt = _learnt(spec, trials)
     resolution = _resolution(primary, pools.get("random", []))
@@ -101,6 +101,7 @@ def summarize(
         learnt=learnt,
         resolution=resolution,
         rankers=_rankers(spec, primary, pools.get("random", [])),
+        rungs=rungs(spec, trials, later_constraints),
         confirmation=confirmation(spec, primary, trials, attentions),
         fidelity=checked,
         ranker_test=ranker_test,

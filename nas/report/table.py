@@ -185,7 +185,7 @@ def alone(summary: Summary) -> Table:
             cells = (interval(each, "-") for each in values.values())
             seeds = str(next(iter(values.values())).n)
             flops = quantity(member.flops * ratio, FLOPS.metric)
-            name = _short_name(summary, member.architecture_id)
+            name = short_name(summary, member.architecture_id)
             rows.append((name, network, architecture, flops, seeds, *cells))
     metrics = tuple(found.members[0].values) if found.members else ()
     return Table(
@@ -204,7 +204,7 @@ def confirmation(summary: Summary) -> Table:
     names = list(found.members[0].values) if found.members else []
     rows = [
         (
-            _short_name(summary, member.architecture_id),
+            short_name(summary, member.architecture_id),
             contrast.attention,
             f"{contrast.flops_ratio:.3f}",
             *(interval(each.estimate) for each in contrast.differences),
@@ -242,11 +242,12 @@ def _counts(summary: Summary) -> Table:
 
 def member_name(summary: Summary, architecture_id: str) -> str:
     """`#3 (1f2e...)` for a member of the front, else the architecture's id."""
-    short = _short_name(summary, architecture_id)
+    short = short_name(summary, architecture_id)
     return short if short == architecture_id else f"{short} ({architecture_id})"
 
 
-def _short_name(summary: Summary, architecture_id: str) -> str:
+def short_name(summary: Summary, architecture_id: str) -> str:
+    """`#3` for a member of the front, else the architecture's id."""
     for place, member in enumerate(summary.front, 1):
         if member.architecture_id == architecture_id:
             return f"#{place}"

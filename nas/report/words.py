@@ -10,6 +10,7 @@ from nas.report.evidence import (
     MemberConfirmation,
     Summary,
 )
+from nas.report.halving_shown import halving_words, selection_words, true_front_words
 from nas.report.summary import RESOLVED_FROM
 from nas.report.table import coverage, interval, member_name, noise, quantity, shorten
 from nas.report.trust import sentences as checked
@@ -25,7 +26,9 @@ def words(summary: Summary) -> list[str]:
         *_comparisons(summary),
         *_rankers(summary),
         *checked(summary),
+        *halving_words(summary),
         *_confirmation(summary),
+        *true_front_words(summary),
     ]
 
 
@@ -37,6 +40,7 @@ def brief(summary: Summary) -> list[str]:
         *_exploratory(summary),
         *_resolution(summary),
         *_decision(summary),
+        *true_front_words(summary),
     ]
 
 
@@ -201,7 +205,7 @@ def _confirmation(summary: Summary) -> list[str]:
         f"Selection differs: a member is the choice among {search} scored networks, its rival the "
         "choice among those drawn for its type."
     )
-    return said
+    return [*said, *selection_words(summary)]
 
 
 def _verdict(summary: Summary, member: MemberConfirmation) -> str:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from nas.cost.analytic import FLOPS
 from nas.errors import NothingFeasible, SearchStateError
 from nas.operators.declaration import Choice
+from nas.run.halving import members
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, holding
 from nas.run.search import Reporter, finished, write_report
 from nas.run.submission import problem_of
 from nas.run.workspace import Workspace
 from nas.search.objective import Constraint
-from nas.search.pareto import front_of
 from nas.search.problem import Problem
 from nas.search.trial import Proposal, Standing, Trial
 from nas.space.architecture import Architecture
@@ -32,22 +32,25 @@ Pair = tuple[Trial, Architecture, str | None]
 def confirm(
     search: str, place: Workspace, *, reporter: Reporter, listener: Listener = lambda _: None
 ) -> SearchRecord:
-    """Trains the shortlist of a finished search alone and reports the differences.
+    """Trains members of a finished search's front alone and reports the differences.
 
-    For each of the request's `confirmation.members` and each attention type, the homogeneous rival
-    is the one with the best supernet score among `controls.homogeneous` drawn at the member's FLOPs
-    (within `flops_tolerance`), so both sides were selected by the same score. All are trained by
-    the same recipe with the same seeds.
+    The members are those that successive halving leaves of a shortlist (`nas.run.halving`). For
+    each of them and each attention type, the homogeneous rival is the one with the best supernet
+    score among `controls.homogeneous` drawn at the member's FLOPs (within `flops_tolerance`), so
+    both sides were selected by the same score. All are trained by the same recipe with the same
+    seeds, from scratch; a member's first training goes on where its last rung left it.
 
-    Raises `SearchStateError` for an unfinished search and one whose supernet is gone, and
-    `DataChanged` where the data are not those that the supernet learnt from.
+    Raises `SearchStateError` for an unfinished search and one whose supernet is gone,
+    `EvaluationBroken` where none of the shortlist can be trained, and `DataChanged` where the data
+    are not those that the supernet learnt from.
     """
     record = finished(search, place)
     with holding(record.id, place, listener) as running:
         _check_supernet(running)
+        running.revisit("halving")
+        chosen = members(running)
         running.revisit("match")
-        members = shortlist(running)
-        pairs = _pairs(running, members)
+        pairs = _pairs(running, chosen)
         running.revisit("confirm")
         proposals = _trainings(running, pairs)
         _note_weights(running, running.evaluate("confirmed", fixed(proposals), len(proposals)))
@@ -86,18 +89,6 @@ def _check_supernet(running: Running) -> None:
     # A training that is finished only looks at the data, where they are: on a worker.
     for progress in running.executor.train(replace(setup, testing=True)):
         running.note_facts(progress.facts)
-
-
-def shortlist(running: Running) -> list[Trial]:
-    """Front members spread evenly along the front, the best by the task's metric included."""
-    spec = running.spec
-    members = front_of(spec, running.store.trials(running.id, "search")).members
-    front = sorted(members, key=lambda trial: spec.primary.loss(trial.metrics))
-    if not front:
-        raise SearchStateError(f"search {running.id} has no front: no trial meets the constraints")
-    count = min(spec.confirmation.members, len(front))
-    places = {round(i * (len(front) - 1) / max(1, count - 1)) for i in range(count)}
-    return [front[i] for i in sorted(places)]
 
 
 def _pairs(running: Running, members: Sequence[Trial]) -> list[Pair]:

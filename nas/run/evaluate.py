@@ -30,8 +30,9 @@ from nas.errors import (
 from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.run.translating import translated
+from nas.search import fidelity, halving
 from nas.search.extent import EXTENT, fixed_extent
-from nas.search.fidelity import SEED, short_recipe
+from nas.search.halving import Rung
 from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import TRAINED_ALONE, Measurement, Proposal, Standing
@@ -42,6 +43,9 @@ from nas.train.loop import Progress
 from nas.train.scoring import paired_error, score
 from nas.train.standalone import load_standalone, train_standalone
 from nas.train.supernet import load_supernet, train_supernet
+
+Network = Callable[[], StandaloneNetwork]
+"""Makes a network anew, standing alone."""
 
 
 @dataclass(frozen=True)
@@ -227,29 +231,25 @@ class Evaluator:
             return replace(Measurement.of(metrics), state="infeasible", reason=reason)
         if proposal.role == "fidelity":
             found = self._trained_shortly(architecture)
-            return replace(
-                Measurement.of(metrics | found), provenance={"fidelity": machine(self.device)}
-            )
-        if proposal.role == "confirmed":
-            found, signatures = self._trained(proposal)
-            origins = {"confirmation": machine(self.device), **signatures}
+            origins = {"fidelity": machine(self.device)}
             return replace(Measurement.of(metrics | found), provenance=origins)
-        metrics |= self._sliced(architecture)
-        figures = self._figures(architecture)
+        if proposal.role == "rung":
+            found, origins, network = self._climbed(proposal)
+        elif proposal.role == "confirmed":
+            found, origins, network = self._trained(proposal)
+        else:
+            found, origins = self._sliced(architecture), {"evaluation": machine(self.device)}
+            network = partial(self.supernet.extract, architecture)
+        metrics |= found
+        figures = self._figures(architecture, network)
         for name, figure in figures.items():
             metrics |= {**figure.details, name: figure.value}
-        origins = {name: figure.machine for name, figure in figures.items() if figure.machine}
-        origins["evaluation"] = machine(self.device)
+        origins |= {name: figure.machine for name, figure in figures.items() if figure.machine}
         return replace(Measurement.of(metrics), provenance=origins)
 
-    def _figures(self, architecture: Architecture) -> dict[str, Figure]:
-        """What is measured of the slice, standing alone, on this machine."""
-        candidate = Candidate(
-            architecture,
-            self.spec.task_shape,
-            self.spec.latency,
-            lambda: self.supernet.extract(architecture),
-        )
+    def _figures(self, architecture: Architecture, network: Network) -> dict[str, Figure]:
+        """What is measured of the network, standing alone, on this machine."""
+        candidate = Candidate(architecture, self.spec.task_shape, self.spec.latency, network)
         return measured(self.spec.measured_costs, candidate)
 
     # -- slices ----------------------------------------------------------------------------------
@@ -284,37 +284,61 @@ class Evaluator:
 
     # -- stand-alone -----------------------------------------------------------------------------
 
-    def _trained(self, proposal: Proposal) -> tuple[dict[str, float], dict[str, str]]:
-        """Metrics of the network trained alone, and how those of its own texts were computed."""
+    def _climbed(self, proposal: Proposal) -> tuple[dict[str, float], dict[str, str], Network]:
+        """Metrics, on validation examples alone, of the network as it stands at a rung."""
+        architecture, rung = proposal.architecture, Rung.of(proposal)
+        inherited = self.supernet.extract(architecture) if rung.start == "inherited" else None
+        network = self._alone(architecture, halving.SEED, until=rung.steps, inherited=inherited)
+        found = self.task.summary(self._score(network(), self._placed.validation()))
+        return found, {"rung": machine(self.device)}, network
+
+    def _trained(self, proposal: Proposal) -> tuple[dict[str, float], dict[str, str], Network]:
+        """Metrics of the network trained to the end, and how those of its texts were computed."""
         seed = Standing.of(proposal).seed
         assert seed is not None, "confirmed networks are proposed with one"
-        network = self._alone(proposal.architecture, self.spec, seed, self.setup.standalone)
+        loaded = self._alone(proposal.architecture, seed)
+        network = loaded()
         found = self.task.summary(self._score(network, self._placed.validation()))
         chosen = self.setup.test(self.spec, self._placed)
         tested = self.task.summary(self._score(network, chosen))
         judged, signatures = self._judged(network, chosen) if self.task.generated else ({}, {})
         tested |= judged
         found |= {f"test_{name}": value for name, value in tested.items()}
-        return found, {f"test_{name}": text for name, text in signatures.items()}
+        origins = {f"test_{name}": text for name, text in signatures.items()}
+        return found, {"confirmation": machine(self.device), **origins}, loaded
+
+    def _alone(
+        self,
+        architecture: Architecture,
+        seed: int,
+        *,
+        spec: SearchSpec | None = None,
+        folder: Path | None = None,
+        until: int | None = None,
+        inherited: StandaloneNetwork | None = None,
+    ) -> Network:
+        """Trains to the end, or `until` a step; gives what loads the network as it is then.
+
+        By the request's stand-alone recipe and into its folder, or those of another.
+        """
+        spec, folder = spec or self.spec, folder or self.setup.standalone
+        given: dict[str, Any] = {"seed": seed, "folder": folder, "device": self.device}
+        for _ in train_standalone(
+            architecture, spec, self._placed, until=until, inherited=inherited, **given
+        ):
+            pass
+        begun = inherited is not None
+        return partial(load_standalone, architecture, spec, at=until, inherited=begun, **given)
 
     def _trained_shortly(self, architecture: Architecture) -> dict[str, float]:
         """Metrics of the network trained alone by the short recipe, on what slices are scored on.
 
         The test examples are left alone.
         """
-        folder = self.setup.standalone / "fidelity"
-        network = self._alone(architecture, short_recipe(self.spec), SEED, folder)
+        short, folder = fidelity.short_recipe(self.spec), self.setup.standalone / "fidelity"
+        network = self._alone(architecture, fidelity.SEED, spec=short, folder=folder)
         chosen = self._placed.validation(self.spec.evaluation.examples)
-        return self.task.summary(self._score(network, chosen))
-
-    def _alone(
-        self, architecture: Architecture, spec: SearchSpec, seed: int, folder: Path
-    ) -> StandaloneNetwork:
-        """The network trained by the spec's stand-alone recipe, or what is there of it."""
-        chosen: dict[str, Any] = {"seed": seed, "folder": folder, "device": self.device}
-        for _ in train_standalone(architecture, spec, self._placed, **chosen):
-            pass
-        return load_standalone(architecture, spec, **chosen)
+        return self.task.summary(self._score(network(), chosen))
 
     def _judged(
         self, network: StandaloneNetwork, chosen: Any

@@ -21,7 +21,8 @@ class TrialQueue:
 
     A batch is proposed when every trial before it is there, so the order in which evaluations end
     changes nothing. Started from the trials of an interrupted run, it hands out exactly the
-    missing ones. `commit` makes a trial durable before any later batch sees it.
+    missing ones. `commit` makes a trial durable before any later batch sees it. Trials before the
+    index `first` are those of queues before this one.
 
     Failures are held back until one evaluation has not failed. Where a whole first batch fails, the
     machine or the data are at fault and not the architectures: `broken` then has the reason, and
@@ -35,14 +36,18 @@ class TrialQueue:
         *,
         done: Iterable[Trial] = (),
         over: Callable[[], bool] = lambda: False,
+        first: int = 0,
     ) -> None:
         self._propose, self._commit, self._over = propose, commit, over
         self._trials = {trial.index: trial for trial in done}
         self._waiting: list[Proposal] = []
         self._running: dict[int, Proposal] = {}
         self._held: list[Trial] = []
-        self._works = any(trial.measurement.state != "failed" for trial in self._trials.values())
-        self._start = 0
+        self._works = any(
+            index >= first and trial.measurement.state != "failed"
+            for index, trial in self._trials.items()
+        )
+        self._start = first
         self._closed = False
         self.broken = ""
 

@@ -174,11 +174,13 @@ class Running:
         propose: Propose,
         total: int,
         over: Callable[[int], bool] = lambda _: False,
+        *,
+        first: int = 0,
     ) -> list[Trial]:
-        """Runs a queue of one role to its end and gives all its trials.
+        """Runs a queue of one role to its end and gives all the role's trials.
 
         Each is committed before the next batch is proposed. `over`, given how many there are, says
-        when to hand out no more. Raises `EvaluationBroken`.
+        when to hand out no more; the queue begins at the index `first`. Raises `EvaluationBroken`.
         """
         done = self.store.trials(self.id, role)
         count = len(done)
@@ -193,7 +195,7 @@ class Running:
             count += 1
             self.listener(Update(role, count, total, trial.measurement.reason))
 
-        queue = TrialQueue(propose, commit, done=done, over=lambda: over(count))
+        queue = TrialQueue(propose, commit, done=done, over=lambda: over(count), first=first)
         self.executor.evaluate(self.setup, queue, on_trial)
         if queue.broken:
             raise EvaluationBroken(

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from nas.errors import NothingFeasible
-from nas.search.pareto import Losses, crowding_distance, losses_of, non_dominated_sort, scored
+from nas.search.pareto import crowding_distance, losses_of, scored
 from nas.search.problem import Problem
+from nas.search.survival import constrained_ranks
 from nas.search.trial import Trial
 from nas.space.architecture import Architecture
 from nas.strategy.random import fresh
@@ -133,20 +133,6 @@ def extremes(problem: Problem) -> list[Architecture]:
     found = (space.extreme(end, choice) for choice in space.all_attentions for end in ENDS)
     kept = (each for each in found if space.contains(each))
     return [each for each in dict.fromkeys(kept) if problem.analytic_violation(each) == 0]
-
-
-def constrained_ranks(losses: Losses, violations: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rank (n,) of each row of `losses` (n, m) under constrained domination (Deb et al., 2002).
-
-    Rows without violation are sorted into fronts; the others follow by violation, the least first,
-    equal ones together.
-    """
-    ranks = np.zeros(len(losses), dtype=np.int64)
-    kept = violations == 0
-    ranks[kept] = non_dominated_sort(losses[kept])
-    after = ranks[kept].max(initial=-1) + 1
-    ranks[~kept] = after + np.unique(violations[~kept], return_inverse=True)[1]
-    return ranks
 
 
 def survivors(trials: Sequence[Trial], problem: Problem, count: int) -> list[Survivor]:

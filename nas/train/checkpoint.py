@@ -132,15 +132,22 @@ def read(file: Path, identity: Mapping[str, str]) -> tuple[dict[str, Tensor], St
         return {name: opened.get_tensor(name).clone() for name in opened.keys()}, state  # noqa: SIM118
 
 
-def read_weights(file: Path, identity: Mapping[str, str], network: torch.nn.Module) -> State:
-    """Loads the weights of a finished run in place.
+def read_weights(
+    file: Path, identity: Mapping[str, str], network: torch.nn.Module, *, at: int | None = None
+) -> State:
+    """Loads the weights of a finished run in place, or of one that stands `at` a step.
 
-    Raises `CheckpointError` where the file is missing, unreadable, another run's or unfinished.
+    Raises `CheckpointError` where the file is missing, unreadable, another run's or unfinished, or
+    stands at another step.
     """
     if not file.exists():
         raise CheckpointError(f"{file}: no checkpoint here; train first")
     state = read_state(file, identity)
-    if not state.complete:
+    if at is not None and state.step != at:
+        raise CheckpointError(
+            f"{file}: training stands at step {state.step}, and step {at} is wanted; {_ANEW}"
+        )
+    if at is None and not state.complete:
         raise CheckpointError(f"{file}: training stands at step {state.step} and has not ended")
     with safe_open(file, framework="pt") as opened:
         fill(network, opened.get_tensor, file)

@@ -77,7 +77,8 @@ class Run:
 
     `identity` holds the digests that a checkpoint must carry to be resumed, `params` the number of
     parameters that the precision rule goes by. After `limit` seconds of this attempt the run ends.
-    A checkpoint carries `about`, for who uses the weights elsewhere.
+    A checkpoint carries `about`, for who uses the weights elsewhere. After `until` steps (None: all
+    of the recipe's) the run is saved and left there, unfinished, for another one to go on with.
     """
 
     network: Network
@@ -91,6 +92,7 @@ class Run:
     watch: Watch | None = None
     limit: float | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    until: int | None = None
 
 
 def train(run: Run, device: torch.device | str) -> Generator[Progress]:
@@ -122,7 +124,8 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
     network.dropout = recipe.dropout
     optimizer = optimizer_for(network, recipe)
     state = _resumed(run, optimizer, device)
-    if state.complete:
+    goal = recipe.steps if run.until is None else min(run.until, recipe.steps)
+    if state.complete or state.step >= goal:
         yield Progress(state.step, recipe.steps, state.loss, state.seconds, run.file, state.stopped)
         return
 
@@ -134,7 +137,7 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
     pending: list[Tensor] = []
     resumed_at, spent = time.perf_counter(), state.seconds
     saved_at = resumed_at
-    for step in range(state.step, recipe.steps):
+    for step in range(state.step, goal):
         pending.append(_step(run, data, optimizer, forward, step))
         done = step + 1
         stopped = ""
@@ -150,7 +153,8 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
         reporting = done % REPORT_EVERY == 0
         # At a report alone, so that the clock decides no step over which a loss is averaged.
         overdue = reporting and time.perf_counter() - saved_at >= CHECKPOINT_SECONDS
-        saving = ended or overdue or done % recipe.checkpoint_every == 0
+        leaving = ended or done == goal
+        saving = leaving or overdue or done % recipe.checkpoint_every == 0
         if saving or reporting:
             loss = _mean_loss(pending, done)
             pending.clear()
@@ -165,7 +169,7 @@ def _train(run: Run, device: torch.device, begun: float) -> Iterator[Progress]:
             yield Progress(done, recipe.steps, loss, seconds, saved, stopped)
             # The caller's time between reports is not training.
             spent, resumed_at = seconds, time.perf_counter()
-        if ended:
+        if leaving:
             return
 
 

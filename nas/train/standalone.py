@@ -1,7 +1,8 @@
-"""What is one architecture worth by itself? Trained from scratch, alone, then scored to the end."""
+"""What is one architecture worth by itself? Trained alone, from scratch or inherited weights."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,28 +33,35 @@ def train_standalone(
     seed: int,
     folder: Path,
     device: torch.device | str,
+    until: int | None = None,
+    inherited: StandaloneNetwork | None = None,
 ) -> Generator[Progress]:
     """Trains one network by the spec's stand-alone recipe, or goes on; finished ones are left.
+
+    It begins with random weights of the seed, or with those of `inherited`, which it takes over:
+    the schedule is the same, warm-up included. After `until` steps of the schedule (None: all) it
+    is left as it is, and goes on from there, bit by bit, when it is called again.
 
     Raises:
         CheckpointError: the folder holds another run under this name, or cannot be read or written.
         TrainingDiverged: a loss is not finite.
     """
-    identity = _identity(architecture, spec, seed)
+    begun = {} if inherited is None else {"inherited weights": _digest_of(inherited)}
     run = Run(
-        network=StandaloneNetwork(architecture, spec.task_shape, seed),
+        network=inherited or StandaloneNetwork(architecture, spec.task_shape, seed),
         losses=partial(_loss, spec.standalone.label_smoothing),
         data=data,
         recipe=spec.standalone,
         seed=seed,
-        file=standalone_file(folder, architecture, seed),
-        identity={**identity, "data digest": data.digest},
+        file=standalone_file(folder, architecture, seed, inherited=inherited is not None),
+        identity={**_identity(architecture, spec, seed), **begun, "data digest": data.digest},
         params=PARAMS.of(architecture, spec.task_shape),
         about={
             "architecture": architecture.to_json(),
             "task": spec.task.model_dump(mode="json"),
             "data": dict(data.about),
         },
+        until=until,
     )
     yield from train(run, device)
 
@@ -65,11 +73,16 @@ def load_standalone(
     seed: int,
     folder: Path,
     device: torch.device | str,
+    at: int | None = None,
+    inherited: bool = False,
 ) -> StandaloneNetwork:
-    """The finished network in eval mode; raises `CheckpointError` where there is none."""
+    """The finished network in eval mode, or the one that stands `at` a step of its training.
+
+    Raises `CheckpointError` where there is none.
+    """
     network = StandaloneNetwork(architecture, spec.task_shape, seed)
-    file = standalone_file(folder, architecture, seed)
-    checkpoint.read_weights(file, _identity(architecture, spec, seed), network)
+    file = standalone_file(folder, architecture, seed, inherited=inherited)
+    checkpoint.read_weights(file, _identity(architecture, spec, seed), network, at=at)
     return network.to(device).eval()
 
 
@@ -103,9 +116,11 @@ def load_model(file: Path) -> Model:
     return Model(network.eval(), task, data)
 
 
-def standalone_file(folder: Path, architecture: Architecture, seed: int) -> Path:
-    """Where a folder keeps the network of this architecture and seed."""
-    return folder / f"{architecture.id}-seed{seed}.safetensors"
+def standalone_file(
+    folder: Path, architecture: Architecture, seed: int, *, inherited: bool = False
+) -> Path:
+    """Where a folder keeps the network of this architecture and seed, by what it began with."""
+    return folder / f"{architecture.id}-seed{seed}{'-inherited' * inherited}.safetensors"
 
 
 def _identity(architecture: Architecture, spec: SearchSpec, seed: int) -> dict[str, str]:
@@ -114,6 +129,15 @@ def _identity(architecture: Architecture, spec: SearchSpec, seed: int) -> dict[s
         "recipe digest": spec.standalone_digest,
         "seed": str(seed),
     }
+
+
+def _digest_of(network: StandaloneNetwork) -> str:
+    """Digest of the weights, the same on every device."""
+    found = hashlib.sha256()
+    for name, parameter in network.named_parameters():
+        found.update(name.encode())
+        found.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _loss(smoothing: float, step: int, forward: Forward, batch: Batch) -> Iterator[Tensor]:

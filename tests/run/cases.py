@@ -34,7 +34,7 @@ def small(**changes: Any) -> dict[str, Any]:
         "standalone": {**RECIPE, "steps": 20},
         "evaluation": {"examples": 60},
         "controls": {"random": 6, "homogeneous": 3},
-        "confirmation": {"members": 1, "seeds": 2, "flops_tolerance": 0.1},
+        "confirmation": {"members": 1, "seeds": 2, "flops_tolerance": 0.1, "rungs": 0},
         "executor": "local",
         "seed": 3,
         **changes,

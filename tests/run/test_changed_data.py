@@ -69,7 +69,7 @@ def asked(**task: Any) -> SearchSpec:
         evaluation={"examples": 8},
         budget={"trials": 10},
         controls={"random": 1, "homogeneous": 1},
-        confirmation={"members": 2, "seeds": 2, "flops_tolerance": 0.5},
+        confirmation={"members": 2, "seeds": 2, "flops_tolerance": 0.5, "rungs": 0},
     )
 
 

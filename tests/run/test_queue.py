@@ -171,6 +171,23 @@ class TestABrokenMachine:
         assert self.run(record, propose, failing).broken == ""
         assert record.ordered == in_order(propose, failing)
 
+    def test_what_an_earlier_queue_could_do_says_nothing_of_the_machine_now(self) -> None:
+        propose, record = learning([3, 2]), Record()
+        first = fixed(propose([]))
+        self.run(record, first, frozenset())
+        known = list(record.trials)
+
+        def later(failing: frozenset[int]) -> TrialQueue:
+            queue = TrialQueue(propose, record.commit, done=record.trials, first=3)
+            while (taken := queue.take()) is not None:
+                queue.put(taken, measured(taken, failing))
+            return queue
+
+        assert later(frozenset({3, 4})).broken == "failed 4"
+        assert record.trials == known
+        assert later(frozenset({3})).broken == ""
+        assert record.ordered == in_order(propose, frozenset({3}))
+
     def test_a_batch_of_one_says_nothing_about_the_machine(self) -> None:
         propose, record = learning([1, 1]), Record()
         failing = frozenset({0, 1})

@@ -8,6 +8,7 @@ from nas.run.confirm import confirm
 from nas.run.search import recheck
 from nas.run.workspace import Workspace
 from nas.search.spec import SearchSpec
+from nas.search.trial import TrialRole
 from nas.store.sql import SqlStore
 from tests.run.cases import RECIPE, finish, no_projector, outcome, place_in, request, short_report
 from tests.run.processes import Command, command, newest, write_request
@@ -118,7 +119,13 @@ def test_killed_on_ray(undisturbed: tuple[Workspace, str], place: Workspace, at:
 
 @pytest.mark.slow
 def test_a_confirmation_that_is_killed(place: Workspace) -> None:
-    spec = request(standalone={**RECIPE, "steps": 300})
+    spec = request(
+        standalone={**RECIPE, "steps": 300},
+        budget={"trials": 60},
+        supernet={**RECIPE, "steps": 300, "learning_rate": 0.005},
+        controls={"random": 0, "homogeneous": 2},
+        confirmation={"members": 1, "seeds": 2, "flops_tolerance": 0.3, "shortlist": 5},
+    )
     other = place_in(place.root / "undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nas.run.running.Projector", no_projector)
@@ -126,10 +133,12 @@ def test_a_confirmation_that_is_killed(place: Workspace) -> None:
         confirm(expected, other, reporter=short_report)
         id = finish(spec, place).id
     store = SqlStore(place.record_url)
-    for count in (1, 3):
+    killed: list[tuple[TrialRole, int]] = [("rung", 7), ("confirmed", 1)]
+    for role, count in killed:
         with command(place, "confirm", id) as confirming:
-            killed_at(confirming, lambda count=count: store.count(id, "confirmed") >= count)  # type: ignore[misc]
+            killed_at(confirming, lambda of=role, least=count: store.count(id, of) >= least)  # type: ignore[misc]
         assert store.get(id).state == "succeeded"
+        assert store.count(id, role) < {"rung": 10, "confirmed": 4}[role]
     with command(place, "confirm", id) as confirming:
         assert confirming.end() == 0, confirming.said
     assert outcome(place, id) == outcome(other, expected)

@@ -8,13 +8,15 @@ import pytest
 
 from nas.run import confirm
 from nas.run.workspace import Workspace
+from nas.search.trial import Standing
 from nas.store.sql import SqlStore
 from nas.task.image_classification import Digits, DigitsOptions
 from nas.task.task import ImageData, LabelledImages
 from nas.train.checkpoint import read_state
 from tests.run.cases import RECIPE, finish, request, short_report
 
-STABILITY = {"every": 10, "subnets": 5}
+# Long enough that larger networks score better, so that the front has more than one to halve.
+LEARNT = {"steps": 200, "learning_rate": 0.005, "stability": {"every": 50, "subnets": 5}}
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, on_read: Callable[[], None]) -> None:
@@ -37,14 +39,15 @@ def watched(monkeypatch: pytest.MonkeyPatch, on_read: Callable[[], None]) -> Non
 def test_the_test_images_are_looked_through_and_read_by_finally_trained_networks_alone(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads: list[list[bool]] = []
+    reads: list[list[str]] = []
 
     def note() -> None:
         files = place.root.glob("standalone/*/*.safetensors")
-        reads.append([read_state(file, {}).complete for file in files])
+        reads.append([file.name for file in files if read_state(file, {}).complete])
 
     watched(monkeypatch, note)
-    spec = request(supernet={**RECIPE, "stability": STABILITY})
+    halving = {"members": 1, "seeds": 2, "flops_tolerance": 0.1, "shortlist": 3}
+    spec = request(supernet={**RECIPE, **LEARNT}, confirmation=halving)
     record = finish(spec, place)
     store = SqlStore(place.record_url)
     trials = store.trials(record.id)
@@ -58,6 +61,11 @@ def test_the_test_images_are_looked_through_and_read_by_finally_trained_networks
     trained = store.trials(record.id, "confirmed")
     assert len(trained) > 1
     assert all(trial.succeeded for trial in trained)
-    # Looked through before any training; then each network reads once, when it has a finished
-    # checkpoint more than the last.
-    assert reads == [[True] * count for count in range(len(trained) + 1)]
+    # Looked through before any training, by no rung, and then once by each network, when it is
+    # trained to the end: rungs left those that they confirm as finished as they had to be.
+    assert len(store.trials(record.id, "rung")) > 2
+    assert reads[0] == []
+    assert len(reads) == 1 + len(trained)
+    for trial, finished in zip(trained, reads[1:], strict=True):
+        name = f"{trial.architecture.id}-seed{Standing.of(trial).seed}.safetensors"
+        assert name in finished

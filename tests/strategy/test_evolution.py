@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from nas.search.objective import Constraint, Metric, Objective
 from nas.search.pareto import ParetoFront, reference_point
 from nas.search.problem import Problem
+from nas.search.survival import constrained_ranks
 from nas.search.trial import Trial
 from nas.strategy.evolution import (
     Evolution,
     EvolutionOptions,
     Survivor,
-    constrained_ranks,
     extremes,
     survivors,
     tournament,
