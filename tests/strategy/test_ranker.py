@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from nas.space.features import Codes, Features
+from nas.space.features import Features
 from nas.space.loader import load_space
-from nas.strategy.ranker import CONSTANT, ENOUGH, SMALL, Ranker, concordance, weights_of
+from nas.space.population import Codes
+from nas.strategy.ranker import CONSTANT, ENOUGH, SMALL, Ranker, _Samples, concordance, weights_of
 from nas.strategy.ranker_members import (
     MEMBERS,
     PAIRS,
     Floats,
     Rows,
-    increasing_map,
     pairs,
     ranks,
 )
@@ -40,34 +40,39 @@ def drawn(count: int, seed: int = 0) -> Codes:
 
 def column(codes: Codes, name: str) -> Floats:
     found = [each.name for each in FEATURES.columns].index(name)
-    return codes[:, found].astype(np.float64)
+    values: Floats = codes[:, found].astype(np.float64)
+    return values
 
 
 def averaged(codes: Codes) -> Floats:
     """A loss of averages alone: softmax is good, wherever it stands; so is depth."""
     means = dict(zip(FEATURES.averages_names, FEATURES.averages(codes).T, strict=True))
     loss: Floats = -2.0 * means["*.attention=softmax"] - 0.3 * means["depth"]
-    return loss - means["*.heads"] / 6
+    loss = loss - means["*.heads"] / 6
+    return loss
 
 
 def placed(codes: Codes) -> Floats:
     """A loss of placement alone: softmax in the second layer is good, as bad in the first."""
     softmax = [column(codes, f"{layer}.attention") == 0 for layer in (0, 1)]
     wide = [column(codes, f"{layer}.head_width") == 1 for layer in (0, 1)]
-    return 1.0 * softmax[0] - softmax[1] + 0.5 * wide[0] - 0.5 * wide[1]
+    loss: Floats = 1.0 * softmax[0] - softmax[1] + 0.5 * wide[0] - 0.5 * wide[1]
+    return loss
 
 
 def tangled(codes: Codes) -> Floats:
     """A loss of combinations across layers, of which no sum of features knows."""
     kinds = [column(codes, f"{layer}.attention") == 0 for layer in (0, 1)]
     wide = [column(codes, f"{layer}.head_width") == 1 for layer in (0, 1)]
-    return 1.0 * (kinds[0] ^ kinds[1]) + 0.6 * (wide[0] ^ wide[1])
+    loss: Floats = 1.0 * (kinds[0] ^ kinds[1]) + 0.6 * (wide[0] ^ wide[1])
+    return loss
 
 
 def noisy(law: Law, codes: Codes, share: float = 0.15) -> Floats:
     losses = law(codes)
     noise = np.random.default_rng(len(codes)).normal(size=len(codes))
-    return losses + share * losses.std() * noise
+    found: Floats = losses + share * losses.std() * noise
+    return found
 
 
 def tau(one: Floats, other: Floats) -> float:
@@ -83,7 +88,7 @@ def fitted(law: Law, count: int) -> Ranker:
 @pytest.mark.parametrize(
     ("law", "count", "leading", "useless"),
     [
-        (averaged, 24, {"linear_pairs", "linear_ranks"}, None),
+        (averaged, 24, {"linear_pairs", "linear_ranks", "linear_losses"}, None),
         (placed, 150, set(MEMBERS) - {"linear_pairs"}, "linear_pairs"),
         (tangled, 200, {"boosted_ranks", "boosted_pairs"}, "linear_pairs"),
     ],
@@ -115,11 +120,12 @@ def test_opposite_placement_scores_apart_where_the_losses_say_so() -> None:
     assert abs(scores[0] - scores[1]) > 1
 
 
-def test_only_the_order_of_the_losses_counts() -> None:
+def test_only_the_order_of_the_losses_counts_but_for_one_member() -> None:
     codes = drawn(40)
     losses = noisy(averaged, codes)
+    member = "+".join(name for name in MEMBERS if name != "linear_losses")
     one, other = (
-        Ranker.fit(FEATURES, codes, given, seed=3, member="+".join(MEMBERS))
+        Ranker.fit(FEATURES, codes, given, seed=3, member=member)
         for given in (losses, np.exp(3 * losses))
     )
     assert np.array_equal(one.score(codes), other.score(codes))
@@ -200,15 +206,56 @@ def test_predictions_are_losses_in_the_order_of_the_scores() -> None:
     assert error < 0.6 * np.abs(losses - losses.mean()).mean()
 
 
-def test_the_increasing_map_is_isotonic_regression_between_its_steps() -> None:
-    scores = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
-    losses = np.array([1.0, 3.0, 2.0, 4.0, 6.0, 5.0])
-    mapped = increasing_map(scores, losses)
-    # Steps at 0, (1, 2), 3 and (4, 5).
-    assert mapped(np.array([0.0, 1.5, 3.0, 4.5])).tolist() == [1.0, 2.5, 4.0, 5.5]
-    slope = float(np.polyfit(scores, losses, 1)[0])
-    assert mapped(np.array([-2.0, 6.5])) == pytest.approx([1 - 2 * slope, 5.5 + 2 * slope])
-    assert increasing_map(scores, -scores)(np.array([-9.0, 9.0])).tolist() == [-2.5, -2.5]
+def test_predictions_are_on_the_line_through_scores_that_were_held_out() -> None:
+    codes, unseen = drawn(100), drawn(300, seed=1)
+    exact = Ranker.fit(FEATURES, codes, averaged(codes), seed=0, member="linear_losses")
+    assert np.abs(exact.predict(unseen) - averaged(unseen)).mean() < 0.1 * averaged(unseen).std()
+    unknowable = np.random.default_rng(0).normal(size=100)
+    blind = Ranker.fit(FEATURES, codes, unknowable, seed=0, member="boosted_ranks")
+    assert np.abs(blind.predict(unseen) - unknowable.mean()).max() < 0.5 * unknowable.std()
+
+
+def test_an_optimist_takes_scores_to_be_better_by_their_standard_errors() -> None:
+    ranker, unseen = fitted(averaged, 60), drawn(40, seed=1)
+    slopes = np.diff(ranker.predict(unseen)) / np.diff(ranker.score(unseen))
+    better = ranker.predict(unseen) - ranker.predict(unseen, optimism=2.0)
+    assert better == pytest.approx(2 * np.median(slopes) * ranker.spread(unseen))
+    assert better.min() > 0
+
+
+class TestRefit:
+    def test_it_scores_as_the_same_member_fitted_to_the_same(self) -> None:
+        first, more, unseen = drawn(60), drawn(120), drawn(50, seed=1)
+        ranker = Ranker.fit(FEATURES, first, averaged(first), seed=3, baseline=np.arange(60.0))
+        again = ranker.refit(more, averaged(more))
+        alone = Ranker.fit(FEATURES, more, averaged(more), seed=3, member=ranker.member)
+        assert again.score(unseen).tolist() == alone.score(unseen).tolist()
+        assert again.spread(unseen).tolist() == alone.spread(unseen).tolist()
+        kept = ("member", "tau", "taus", "baseline_tau", "trusted")
+        assert [getattr(again, k) for k in kept] == [getattr(ranker, k) for k in kept]
+
+    def test_its_predictions_stay_on_the_scale(self) -> None:
+        first, more, unseen = drawn(60), drawn(120), drawn(300, seed=1)
+        # The later ones are the best: what the mean and spread of the samples are has changed.
+        best = more[np.argsort(averaged(more))[:80]]
+        joined = np.concatenate([first, best])
+        ranker = Ranker.fit(FEATURES, first, averaged(first), seed=0, member="linear_losses")
+        again = ranker.refit(joined, averaged(joined))
+        error = np.abs(again.predict(unseen) - averaged(unseen)).mean()
+        assert error < 0.1 * averaged(unseen).std()
+
+    def test_nothing_is_cross_validated(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        codes = drawn(60)
+        ranker = Ranker.fit(FEATURES, codes[:30], averaged(codes[:30]), seed=0)
+        monkeypatch.setattr(_Samples, "validated", None)
+        assert np.isfinite(ranker.refit(codes, averaged(codes)).predict(codes)).all()
+
+    def test_where_nothing_was_learnt_nothing_is(self) -> None:
+        codes = drawn(30)
+        ranker = Ranker.fit(FEATURES, codes[:10], np.ones(10), seed=0)
+        again = ranker.refit(codes, averaged(codes))
+        assert (again.member, again.trusted) == (CONSTANT, False)
+        assert again.predict(codes).tolist() == [1.0] * 30
 
 
 def test_a_ranker_that_is_worse_than_the_baseline_says_so() -> None:
