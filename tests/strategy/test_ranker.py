@@ -47,32 +47,34 @@ def column(codes: Codes, name: str) -> Floats:
 def averaged(codes: Codes) -> Floats:
     """A loss of averages alone: softmax is good, wherever it stands; so is depth."""
     means = dict(zip(FEATURES.averages_names, FEATURES.averages(codes).T, strict=True))
-    loss: Floats = -2.0 * means["*.attention=softmax"] - 0.3 * means["depth"]
-    loss = loss - means["*.heads"] / 6
-    return loss
+    losses: Floats = -2.0 * means["*.attention=softmax"] - 0.3 * means["depth"]
+    losses -= means["*.heads"] / 6
+    return losses
+
+
+def first_two(codes: Codes) -> tuple[Floats, Floats, Floats, Floats]:
+    """Whether the first layer has softmax, the second; wide heads in the first, in the second."""
+    softmax = [np.where(column(codes, f"{i}.attention") == 0, 1.0, 0.0) for i in (0, 1)]
+    wide = [column(codes, f"{i}.head_width") for i in (0, 1)]
+    return softmax[0], softmax[1], wide[0], wide[1]
 
 
 def placed(codes: Codes) -> Floats:
     """A loss of placement alone: softmax in the second layer is good, as bad in the first."""
-    softmax = [column(codes, f"{layer}.attention") == 0 for layer in (0, 1)]
-    wide = [column(codes, f"{layer}.head_width") == 1 for layer in (0, 1)]
-    loss: Floats = 1.0 * softmax[0] - softmax[1] + 0.5 * wide[0] - 0.5 * wide[1]
-    return loss
+    softmax, later_softmax, wide, later_wide = first_two(codes)
+    return softmax - later_softmax + 0.5 * wide - 0.5 * later_wide
 
 
 def tangled(codes: Codes) -> Floats:
     """A loss of combinations across layers, of which no sum of features knows."""
-    kinds = [column(codes, f"{layer}.attention") == 0 for layer in (0, 1)]
-    wide = [column(codes, f"{layer}.head_width") == 1 for layer in (0, 1)]
-    loss: Floats = 1.0 * (kinds[0] ^ kinds[1]) + 0.6 * (wide[0] ^ wide[1])
-    return loss
+    softmax, later_softmax, wide, later_wide = first_two(codes)
+    return np.abs(softmax - later_softmax) + 0.6 * np.abs(wide - later_wide)
 
 
 def noisy(law: Law, codes: Codes, share: float = 0.15) -> Floats:
     losses = law(codes)
-    noise = np.random.default_rng(len(codes)).normal(size=len(codes))
-    found: Floats = losses + share * losses.std() * noise
-    return found
+    losses += share * losses.std() * np.random.default_rng(len(codes)).normal(size=len(codes))
+    return losses
 
 
 def tau(one: Floats, other: Floats) -> float:
