@@ -163,7 +163,10 @@ def test_confirm_then_pareto(tmp_path: Path, finished: Finished) -> None:
     search = nas("search", spec, "--home", home, "--json").json["id"]
     said = nas("confirm", search, "--home", home)
     assert said.code == 0, said.err
+    assert "halving the shortlist: " in said.err
     assert "training alone: " in said.err
+    assert "Successive halving of the shortlist" in said.out
+    assert "Front of the networks trained to the end" in said.out
     assert "Trained alone: member minus homogeneous network" in said.out
     assert "difference in test_cross_entropy" in said.out
     assert "judged by test_cross_entropy" in " ".join(said.out.split())

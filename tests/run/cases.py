@@ -1,8 +1,10 @@
 """A small request on digits, where searches of it are kept, and what is compared of them."""
 
+import shutil
+import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,20 @@ def place_in(root: Path) -> Workspace:
     """A workspace whose MLflow is away."""
     root.mkdir(parents=True, exist_ok=True)
     return Workspace(root, f"sqlite:///{root / 'record.db'}", NO_MLFLOW, root / "data")
+
+
+def copy_of(place: Workspace, root: Path) -> Workspace:
+    """A workspace of its own with all that another one holds.
+
+    A record is copied by SQLite: to open and close its files would take away SQLite's own locks.
+    """
+    shutil.copytree(place.root, root, ignore=shutil.ignore_patterns("record.db*"))
+    with (
+        closing(sqlite3.connect(place.root / "record.db")) as there,
+        closing(sqlite3.connect(root / "record.db")) as here,
+    ):
+        there.backup(here)
+    return place_in(root)
 
 
 def full_report(

@@ -1,7 +1,6 @@
 """Are those confirmed whom training alone leaves of the shortlist, whenever it is interrupted?"""
 
 import json
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -32,6 +31,7 @@ from nas.train.loop import Progress
 from nas.train.standalone import load_standalone, standalone_file, train_standalone
 from tests.run.cases import (
     RECIPE,
+    copy_of,
     facts,
     finish,
     no_projector,
@@ -75,8 +75,7 @@ def copied(searched: tuple[Workspace, str], tmp_path: Path) -> Callable[..., tup
     place, id = searched
 
     def copy(**changes: Any) -> tuple[Workspace, str]:
-        shutil.copytree(place.root, tmp_path / "copy")
-        found = place_in(tmp_path / "copy")
+        found = copy_of(place, tmp_path / "copy")
         rewrite(found, id, **changes)
         return found, id
 
@@ -97,12 +96,11 @@ def confirmed(
 ) -> tuple[Workspace, str]:
     """The search, confirmed without a disturbance."""
     place, id = searched
-    root = tmp_path_factory.mktemp("confirmed") / "home"
-    shutil.copytree(place.root, root)
+    found = copy_of(place, tmp_path_factory.mktemp("confirmed") / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "Projector", no_projector)
-        confirm.confirm(id, place_in(root), reporter=short_report)
-    return place_in(root), id
+        confirm.confirm(id, found, reporter=short_report)
+    return found, id
 
 
 def of(place: Workspace, id: str, role: TrialRole) -> list[Trial]:

@@ -10,7 +10,16 @@ from nas.run.workspace import Workspace
 from nas.search.spec import SearchSpec
 from nas.search.trial import TrialRole
 from nas.store.sql import SqlStore
-from tests.run.cases import RECIPE, finish, no_projector, outcome, place_in, request, short_report
+from tests.run.cases import (
+    RECIPE,
+    copy_of,
+    finish,
+    no_projector,
+    outcome,
+    place_in,
+    request,
+    short_report,
+)
 from tests.run.processes import Command, command, newest, write_request
 
 # Long enough at each stage for a process that looks on to act.
@@ -126,12 +135,11 @@ def test_a_confirmation_that_is_killed(place: Workspace) -> None:
         controls={"random": 0, "homogeneous": 2},
         confirmation={"members": 1, "seeds": 2, "flops_tolerance": 0.3, "shortlist": 5},
     )
-    other = place_in(place.root / "undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nas.run.running.Projector", no_projector)
-        expected = finish(spec, other).id
-        confirm(expected, other, reporter=short_report)
         id = finish(spec, place).id
+        other = copy_of(place, place.root.parent / "undisturbed")
+        confirm(id, other, reporter=short_report)
     store = SqlStore(place.record_url)
     killed: list[tuple[TrialRole, int]] = [("rung", 7), ("confirmed", 1)]
     for role, count in killed:
@@ -141,7 +149,7 @@ def test_a_confirmation_that_is_killed(place: Workspace) -> None:
         assert store.count(id, role) < {"rung": 10, "confirmed": 4}[role]
     with command(place, "confirm", id) as confirming:
         assert confirming.end() == 0, confirming.said
-    assert outcome(place, id) == outcome(other, expected)
+    assert outcome(place, id) == outcome(other, id)
 
 
 @pytest.mark.slow

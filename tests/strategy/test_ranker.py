@@ -317,7 +317,8 @@ def test_samples_of_one_architecture_are_one_with_their_mean_loss() -> None:
     both = Ranker.fit(FEATURES, twice, apart, seed=0)
     # So what is held out has no twin among what is fitted.
     assert (both.member, both.tau) == (one.member, one.tau)
-    assert np.array_equal(both.score(codes), one.score(codes))
+    # Up to the rounding of a mean.
+    assert both.score(codes) == pytest.approx(one.score(codes), abs=1e-5)
 
 
 def test_what_never_varied_decides_nothing() -> None:
