@@ -233,7 +233,7 @@ def test_the_parents_of_nsga_iii_stay_the_same() -> None:
     assert all(len(set(parents)) == 10 for parents in seen.values())
 
 
-@pytest.mark.parametrize("sampler", ["nsgaii", "nsgaiii", "tpe", "random"])
+@pytest.mark.parametrize("sampler", ["nsgaiii", "tpe", "random"])
 def test_every_sampler_is_pure_and_proposes_what_is_new(sampler: str) -> None:
     options = OptunaOptions.model_validate({"sampler": sampler, "population": 10})
     problem = problem_of(space_of(), "flops <= 200000")
