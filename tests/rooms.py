@@ -69,7 +69,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "sklearn": ("nas/strategy/ranker_members.py", "nas/task/image_classification.py"),
     "sqlalchemy": ("nas/store/sql.py", "nas/store/database.py"),
     "starlette": ("services/nas_services/",),
-    "threadpoolctl": ("nas/strategy/ranker_members.py",),
+    "threadpoolctl": ("nas/strategy/ranker_members.py", "nas/strategy/optuna.py"),
     "tokenizers": ("nas/task/subwords.py",),
     "torchvision": ("nas/task/cifar10_files.py", "nas/task/image_classification.py"),
     "triton": ("kernels/nas_kernels/",),

@@ -9,6 +9,7 @@ import optuna
 from nas.search.problem import Problem
 from nas.search.trial import Measurement, Trial
 from nas.space.architecture import Architecture
+from nas.strategy.optuna import quiet
 
 
 def run(
@@ -25,12 +26,11 @@ def run(
     it counts as another evaluation, as it does in Optuna.
     """
     space, trials = problem.space, list[Trial]()
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        directions=["minimize"] * len(problem.objectives),
-        sampler=optuna.samplers.NSGAIISampler(population_size=population, seed=seed),
-    )
+    with quiet():
+        study = optuna.create_study(
+            directions=["minimize"] * len(problem.objectives),
+            sampler=optuna.samplers.NSGAIISampler(population_size=population, seed=seed),
+        )
     for index in range(evaluations):
         asked = study.ask()
         genome = [
@@ -43,5 +43,4 @@ def run(
             asked.set_constraint(str(constraint), constraint.excess(metrics))
         study.tell(asked, [objective.loss(metrics) for objective in problem.objectives])
         trials.append(Trial("search", index, architecture, Measurement.of(metrics)))
-    optuna.logging.set_verbosity(verbosity)
     return trials

@@ -6,7 +6,7 @@ import math
 import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -155,7 +155,9 @@ class Optuna:
         parameters = Parameters(problem.space)
 
         def ask() -> Architecture:
-            trial = study.ask(parameters.distributions)
+            # The small steps of a Gaussian process in several threads take many times as long.
+            with one_thread() if self.options.sampler == "gp" else nullcontext():
+                trial = study.ask(parameters.distributions)
             study.tell(trial, state=TrialState.FAIL)
             return parameters.architecture(trial.params)
 
@@ -185,8 +187,8 @@ class Optuna:
 def generations_of(trials: Sequence[Trial], population: int) -> list[int]:
     """The generation of each trial, and last that of the next one, as a live study numbers them.
 
-    A generation ends with its `population`-th scored trial; those that are not scored belong to the
-    one that they were born into.
+    A generation ends with its `population`-th scored trial, in the middle of a batch too; trials
+    that are not scored belong to the generation of those around them.
     """
     found, generation, scored = [], 0, 0
     for trial in trials:
@@ -288,6 +290,14 @@ class Shared(dict[str, Any]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
         return self
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """While it is entered, the libraries that are loaded compute in one thread."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1)
+    return limits
 
 
 @contextmanager

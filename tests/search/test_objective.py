@@ -54,19 +54,20 @@ def test_the_text_is_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("constraint", "value", "violation"),
+    ("constraint", "value", "excess"),
     [
         (Constraint("x", "<=", 10), 10, 0),
-        (Constraint("x", "<=", 10), 3, 0),
+        (Constraint("x", "<=", 10), 3, -0.7),
         (Constraint("x", "<=", 10), 15, 0.5),
         (Constraint("x", ">=", 10), 10, 0),
-        (Constraint("x", ">=", 10), 30, 0),
+        (Constraint("x", ">=", 10), 30, -2),
         (Constraint("x", ">=", 10), 7.5, 0.25),
         (Constraint("x", "<=", 0), 3, 3),
-        (Constraint("x", ">=", 0), 3, 0),
+        (Constraint("x", ">=", 0), 3, -3),
     ],
 )
 def test_a_violation_is_relative_to_the_bound(
-    constraint: Constraint, value: float, violation: float
+    constraint: Constraint, value: float, excess: float
 ) -> None:
-    assert math.isclose(constraint.violation({"x": value}), violation)
+    assert math.isclose(constraint.excess({"x": value}), excess)
+    assert math.isclose(constraint.violation({"x": value}), max(excess, 0))
