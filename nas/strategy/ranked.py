@@ -84,10 +84,8 @@ class Ranked:
         first = min(count, self.options.initial - len(ordered))
         if first > 0:
             proposed += spread_out(problem, known, rng, first, self.options.initial // 2)
-        wanted = count - len(proposed)
-        learnt = scored(ordered)
-        if first <= 0 and len(learnt) >= FEWEST:
-            proposed += self._screened(problem, seed, learnt, known, rng, wanted)
+        elif len(scored(ordered)) >= FEWEST:
+            proposed += self._screened(problem, seed, ordered, rng, count)
         taken = known | set(proposed)
         return proposed + fresh(problem, taken, rng, count - len(proposed))
 
@@ -96,19 +94,18 @@ class Ranked:
         problem: Problem,
         seed: int,
         trials: Sequence[Trial],
-        known: set[Architecture],
         rng: random.Random,
         count: int,
     ) -> list[Architecture]:
         """The best batch of the candidates; fewer where too few are found."""
-        learnt = Surrogate.of(problem, seed, trials, self.options.member)
+        learnt = Surrogate.of(problem, seed, scored(trials), self.options.member)
         if not learnt.trusted:
             evolution = Evolution(EvolutionOptions(population=max(2, len(trials) // 2)))
             return evolution.propose(problem, seed, trials, count)
         draws = np.random.default_rng(rng.getrandbits(64))
         codes = candidates(problem, trials, draws, self.options.candidates)
-        before = population.keys(Features.of_space(problem.space).codes([*known]))
-        codes = codes[~np.isin(population.keys(codes), before)]
+        tried = Features.of_space(problem.space).codes([each.architecture for each in trials])
+        codes = codes[~np.isin(population.keys(codes), population.keys(tried))]
         rows = learnt.batch(codes, count, self.options.optimism)
         return [problem.space.build(tuple(codes[row].tolist())) for row in rows]
 

@@ -163,10 +163,16 @@ def test_a_ranker_worse_than_counting_parameters_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     problem = problem_of()
-    trials = run(Ranked(QUICK), problem, 0, 50)
+    whole = run(Ranked(QUICK), problem, 0, 50)
+    # What failed is known, too.
+    trials = [
+        replace(trial, measurement=Measurement.failed("killed")) if trial.index % 5 == 1 else trial
+        for trial in whole
+    ]
     used = Ranked(QUICK).propose(problem, 0, trials, 10)
     monkeypatch.setattr(Surrogate, "trusted", False)
     instead = Ranked(QUICK).propose(problem, 0, trials, 10)
+    assert not {*used, *instead} & {trial.architecture for trial in whole}
     assert len(set(instead)) == 10
     assert set(instead) != set(used)
     options = Evolution.options_model.model_validate({"population": 25})
