@@ -66,7 +66,11 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("nas/cli/",),
     "sacremoses": ("nas/task/dictionaries.py",),
     "sacrebleu": ("nas/task/text_task.py",),
-    "sklearn": ("nas/strategy/ranker_members.py", "nas/task/image_classification.py"),
+    "sklearn": (
+        "nas/cost/members.py",
+        "nas/strategy/ranker_members.py",
+        "nas/task/image_classification.py",
+    ),
     "sqlalchemy": ("nas/store/sql.py", "nas/store/database.py"),
     "starlette": ("services/nas_services/",),
     "threadpoolctl": ("nas/strategy/ranker_members.py", "nas/strategy/optuna.py"),

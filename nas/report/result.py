@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas import catalog
+from nas.cost.forecast import FORECASTS
 from nas.errors import PartNotInstalled, SearchNotFound, SpecError
 from nas.registry import nearest
 from nas.report.evidence import Summary, plain
@@ -326,7 +327,8 @@ def provenance(record: SearchRecord) -> dict[str, str]:
     """What the record says of where a search comes from, in words: code, digests, machines."""
     shown = {"submitted": record.created, "runs": str(record.attempt)}
     # What is judged and drawn is told in its place, in words.
-    told = {name: text for name, text in record.facts.items() if name not in (RANKER_TEST, EXTENT)}
+    elsewhere = (RANKER_TEST, EXTENT, FORECASTS)
+    told = {name: text for name, text in record.facts.items() if name not in elsewhere}
     for name, text in told.items():
         origins = name.endswith("_provenance")
         shown[name.replace("_", " ")] = "; ".join(json.loads(text)) if origins else text

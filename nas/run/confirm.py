@@ -13,7 +13,6 @@ from nas.run.halving import members
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, holding
 from nas.run.search import Reporter, finished, write_report
-from nas.run.submission import problem_of
 from nas.run.workspace import Workspace
 from nas.search.objective import Constraint
 from nas.search.problem import Problem
@@ -130,7 +129,7 @@ def _matched(running: Running, member: Trial, attention: Choice) -> list[Archite
         Constraint(name, "<=", flops * (1 + tolerance)),
         Constraint(name, ">=", flops * (1 - tolerance)),
     )
-    base = problem_of(spec)
+    base = running.problem
     within = Problem(
         spec.search_space.homogeneous(attention),
         base.objectives,

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from nas import catalog
-from nas.cost.cost import Candidate, Figure, exact_costs, measured
+from nas.cost.cost import Candidate, exact_costs, measured
+from nas.cost.forecast import from_text, known_costs
 from nas.cost.machine import machine
 from nas.cost.span import extremes, spans
 from nas.errors import (
@@ -35,7 +36,7 @@ from nas.search.extent import EXTENT, fixed_extent
 from nas.search.halving import Rung
 from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
-from nas.search.trial import TRAINED_ALONE, Measurement, Proposal, Standing
+from nas.search.trial import SLICES, Measurement, Proposal, Standing
 from nas.space.architecture import Architecture
 from nas.task.pieces import TranslationData
 from nas.task.task import Data, Examples, Scores, Task
@@ -64,6 +65,8 @@ class Setup:
     """Of the test examples that its networks are tested on, once they were read."""
     extent: str = ""
     """The fact `EXTENT` of the search, once it is fixed."""
+    forecasts: str = ""
+    """The fact `FORECASTS` of the search, once costs are predicted."""
     testing: bool = False
     """Whether networks are trained alone next: the test examples are looked through before."""
 
@@ -199,6 +202,7 @@ class Evaluator:
         self.data = setup.data(self.spec)
         self.task: Task = catalog.TASKS.load(self.spec.task.name)
         self.exact = exact_costs(self.spec.task_shape, self.spec.latency)
+        self.known = known_costs(self.spec, from_text(self.spec, setup.forecasts))
 
     def __call__(self, proposal: Proposal) -> Measurement:
         """The measurement of one proposal; what goes wrong becomes its state and reason.
@@ -220,15 +224,9 @@ class Evaluator:
 
     def _measure(self, proposal: Proposal) -> Measurement:
         architecture = proposal.architecture
+        if proposal.role in SLICES:
+            return self._scored(architecture)
         metrics = dict(self.exact(architecture))
-        broken = [
-            str(constraint)
-            for constraint in self.spec.parsed_constraints
-            if constraint.metric in metrics and constraint.violation(metrics) > 0
-        ]
-        if broken and proposal.role not in TRAINED_ALONE:
-            reason = f"constraint not met: {'; '.join(broken)}"
-            return replace(Measurement.of(metrics), state="infeasible", reason=reason)
         if proposal.role == "fidelity":
             found = self._trained_shortly(architecture)
             origins = {"fidelity": machine(self.device)}
@@ -238,19 +236,41 @@ class Evaluator:
         elif proposal.role == "confirmed":
             found, origins, network = self._trained(proposal)
         else:
-            found, origins = self._sliced(architecture), {"evaluation": machine(self.device)}
+            # Timed, with the weights that it has in the supernet.
+            found, origins = {}, {}
             network = partial(self.supernet.extract, architecture)
-        metrics |= found
-        figures = self._figures(architecture, network)
+        return self._measured(metrics | found, origins, architecture, network)
+
+    def _scored(self, architecture: Architecture) -> Measurement:
+        """A slice's scores and costs: measured ones as far as they are not predicted."""
+        metrics = dict(self.known(architecture))
+        broken = [
+            str(constraint)
+            for constraint in self.spec.parsed_constraints
+            if constraint.metric in metrics and constraint.violation(metrics) > 0
+        ]
+        if broken:
+            reason = f"constraint not met: {'; '.join(broken)}"
+            return replace(Measurement.of(metrics), state="infeasible", reason=reason)
+        found, origins = self._sliced(architecture), {"evaluation": machine(self.device)}
+        network = partial(self.supernet.extract, architecture)
+        return self._measured(metrics | found, origins, architecture, network)
+
+    def _measured(
+        self,
+        metrics: dict[str, float],
+        origins: dict[str, str],
+        architecture: Architecture,
+        network: Network,
+    ) -> Measurement:
+        """These metrics, with the costs that they lack measured on this machine."""
+        names = [name for name in self.spec.measured_costs if name not in metrics]
+        candidate = Candidate(architecture, self.spec.task_shape, self.spec.latency, network)
+        figures = measured(names, candidate)
         for name, figure in figures.items():
             metrics |= {**figure.details, name: figure.value}
         origins |= {name: figure.machine for name, figure in figures.items() if figure.machine}
         return replace(Measurement.of(metrics), provenance=origins)
-
-    def _figures(self, architecture: Architecture, network: Network) -> dict[str, Figure]:
-        """What is measured of the network, standing alone, on this machine."""
-        candidate = Candidate(architecture, self.spec.task_shape, self.spec.latency, network)
-        return measured(self.spec.measured_costs, candidate)
 
     # -- slices ----------------------------------------------------------------------------------
 

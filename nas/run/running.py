@@ -12,15 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nas import catalog
+from nas.cost.forecast import FORECASTS, from_text
 from nas.errors import EtnasError, writable
 from nas.run.evaluate import Setup
 from nas.run.executor import Executor
 from nas.run.lease import Heartbeat
 from nas.run.projector import Projector
 from nas.run.queue import Propose, TrialQueue
+from nas.run.submission import problem_of
 from nas.run.workspace import Workspace
 from nas.search.extent import EXTENT
 from nas.search.pareto import front_of
+from nas.search.problem import Problem
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Trial, TrialRole
 from nas.store.sql import SqlStore
@@ -43,7 +46,7 @@ class Update:
 
 Listener = Callable[[Update], None]
 # What the time budget counts.
-BUDGETED = ("supernet", "search")
+BUDGETED = ("supernet", "timed", "search")
 
 
 @dataclass
@@ -85,7 +88,13 @@ class Running:
             data_digest=facts.get("data_digest", ""),
             test_digest=facts.get("test_digest", ""),
             extent=facts.get(EXTENT, ""),
+            forecasts=facts.get(FORECASTS, ""),
         )
+
+    @property
+    def problem(self) -> Problem:
+        """The request as strategies see it, with the forecasts that there are."""
+        return problem_of(self.spec, from_text(self.spec, self.setup.forecasts))
 
     def enter(self, phase: str) -> None:
         """Begins a phase: the record shows it and its time is counted under its name."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from nas import catalog
 from nas.errors import NothingFeasible, OutputError, SearchStateError
 from nas.run.fidelity import PHASE, check_ranking
+from nas.run.predicting import measure_front, predict_costs
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, Update, holding
-from nas.run.submission import WARM_TRIALS, problem_of
+from nas.run.submission import WARM_TRIALS
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
 from nas.search.problem import Problem
@@ -51,10 +52,12 @@ def run(
         try:
             running.enter("supernet")
             _train_supernet(running)
+            predict_costs(running)
             running.enter("search")
             found = _search(running)
             running.enter("controls")
             _controls(running, len(found))
+            measure_front(running)
             if not running.spec.fidelity.deferred:
                 running.enter(PHASE)
                 check_ranking(running)
@@ -149,7 +152,7 @@ def _search(running: Running) -> list[Trial]:
     spec = running.spec
     options = spec.strategy.configured(catalog.STRATEGIES, "strategy")
     strategy: Strategy = catalog.STRATEGIES.load(spec.strategy.name)(options)
-    problem = problem_of(spec)
+    problem = running.problem
     warm = _warm(running)
 
     def propose(trials: Sequence[Trial]) -> list[Proposal]:
@@ -187,7 +190,7 @@ def _warm(running: Running) -> list[Architecture]:
         t for t in trials if t.succeeded and all(o.metric.name in t.metrics for o in objectives)
     ]
     front = ParetoFront.of(known, objectives).members
-    problem = problem_of(running.spec)
+    problem = running.problem
     held = [
         architecture
         for architecture in dict.fromkeys(trial.architecture for trial in (*front, *known))
@@ -199,7 +202,7 @@ def _warm(running: Running) -> list[Architecture]:
 def _controls(running: Running, searched: int) -> None:
     """Random networks as many as were searched, and homogeneous ones of each attention type."""
     spec = running.spec
-    problem = problem_of(spec)
+    problem = running.problem
     wanted = spec.controls.random if spec.controls.random is not None else searched
     drawn = _drawn(problem, f"{spec.seed}/random control", wanted)
     proposals = [Proposal("random", i, each, "random") for i, each in enumerate(drawn)]

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Sequence
 
-from nas.cost.cost import exact_costs, exact_costs_of_many
+from nas.cost.forecast import Forecasts, known_costs, known_costs_of_many
 from nas.errors import StoreUnavailable
 from nas.run.workspace import Workspace
 from nas.search.problem import Problem
@@ -20,14 +20,17 @@ from nas.strategy.random import fresh
 WARM_TRIALS = "warm_start_trials"
 
 
-def problem_of(spec: SearchSpec) -> Problem:
-    """The request as strategies see it: exact costs are a function of the architecture."""
+def problem_of(spec: SearchSpec, forecasts: Forecasts | None = None) -> Problem:
+    """The request as strategies see it: what costs an architecture has without a machine.
+
+    Exact ones, and those that there are forecasts of.
+    """
     return Problem(
         spec.search_space,
         spec.parsed_objectives,
         spec.parsed_constraints,
-        exact_costs(spec.task_shape, spec.latency),
-        exact_costs_of_many(spec.task_shape, spec.latency),
+        known_costs(spec, forecasts or {}),
+        known_costs_of_many(spec, forecasts or {}),
     )
 
 

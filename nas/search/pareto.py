@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nas.errors import NothingFeasible
 from nas.search.objective import Constraint, Objective
+from nas.search.remeasured import with_measured
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
 
@@ -288,8 +289,11 @@ class ParetoFront:
 
 
 def front_of(spec: SearchSpec, trials: Iterable[Trial]) -> ParetoFront:
-    """The front of a search's own trials; controls are what it is held against, so left out."""
-    searched = [trial for trial in trials if trial.role == "search"]
+    """The front of a search's own trials; controls are what it is held against, so left out.
+
+    Networks whose costs were measured anew stand in it with these.
+    """
+    searched = with_measured(trials)
     return ParetoFront.of(searched, spec.parsed_objectives, spec.parsed_constraints)
 
 

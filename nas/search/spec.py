@@ -25,7 +25,14 @@ from nas.search.section import (
     Whole,
     WithOptions,
 )
-from nas.search.stages import Confirmation, Controls, Evaluation, FidelityCheck, Gate
+from nas.search.stages import (
+    Confirmation,
+    Controls,
+    Evaluation,
+    FidelityCheck,
+    Gate,
+    Prediction,
+)
 from nas.search.workload import Workload, check_lengths
 from nas.space.blueprint import check as check_buildable
 from nas.space.digest import digest
@@ -85,6 +92,7 @@ class SearchSpec(Section):
     confirmation: Confirmation = Confirmation()
     executor: Annotated[ExecutorSpec, ByName(catalog.EXECUTORS)] = ExecutorSpec()
     latency: Workload = Workload()
+    prediction: Prediction = Prediction()
     seed: Annotated[Whole, Field(lt=2**63)] = 0
     """Decides all that is drawn."""
 

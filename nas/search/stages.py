@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from nas.errors import SpecError
 from nas.search.section import Positive, PositiveFloat, Section, Whole
 
+FEWEST_TIMINGS = 10
+"""From fewer nothing is learnt that could be checked."""
 Start = Literal["scratch", "inherited"]
 """With which weights a network of a rung begins: random ones, or the supernet's slice."""
 
@@ -25,6 +28,25 @@ class Evaluation(Section):
     """Hypotheses of a sentence while networks trained alone translate the test sentences."""
     length_penalty: Annotated[float, Field(ge=-10, le=10)] = 0.6
     """A translation's score is its log-probability / tokens^length_penalty."""
+
+
+class Prediction(Section):
+    """How measured costs come about where objectives or constraints are about some.
+
+    Networks spread over the space are timed, the others predicted from these, and the front is
+    measured. Where predictions are shown to order networks worse than their numbers of parameters
+    do, every candidate is measured.
+    """
+
+    timings: Annotated[Whole, Field(le=1000)] = 80
+    """How many are timed, 10 at least; 0: none is predicted and every candidate measured."""
+
+    @field_validator("timings")
+    @classmethod
+    def _enough(cls, given: int) -> int:
+        if 0 < given < FEWEST_TIMINGS:
+            raise SpecError(f"{given} given; 0, or {FEWEST_TIMINGS} and more are allowed")
+        return given
 
 
 class Controls(Section):
