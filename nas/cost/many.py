@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.cost.counts import Costs, layer_costs, outer_costs
+from nas.cost.counts import NOTHING, Costs, layer_costs, outer_costs
 from nas.space.blueprint import stack_shapes
 from nas.space.gene import Gene, layer_fields
 from nas.space.part import GROUPS, StackShape
@@ -17,6 +17,8 @@ from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
 
 Counts = NDArray[np.int64]
+Met = dict[tuple[int, ...], Costs]
+"""What a layer costs by what it shares with the others of its stack and its own codes."""
 # Up to this many possible values they are looked up instead of sorted.
 DENSE = 4_000_000
 
@@ -28,76 +30,80 @@ def costs_of_many(space: SearchSpace, shape: TaskShape, codes: Codes) -> Costs:
     each of its own: 100,000 rows take about as long as a thousand one by one.
     """
     first = len(space.stacks) + len(space.network)
-    kinds, frame = _distinct(codes[:, :first], space.genes[:first])
+    genes = np.ascontiguousarray(codes.T)
+    kinds, frame = _distinct(genes[:first], [len(gene.choices) for gene in space.genes[:first]])
     built = [space.build(tuple(map(int, codes[row]))) for row in kinds]
     outer = [outer_costs(each.without_layers(), shape) for each in built]
-    total = _table(outer)[frame]
+    total = _table(outer).take(frame, axis=1)
     shapes = [stack_shapes(each, shape) for each in built]
     for number, stack in enumerate(space.owner.stacks):
-        commons = [each[number] for each in shapes]
-        depths = np.array(space.stacks[number].depth)[codes[:, number]]
+        known = list(dict.fromkeys(each[number] for each in shapes))
+        common = np.array([known.index(each[number]) for each in shapes], dtype=np.int64)[frame]
+        alike: dict[Any, Met] = {}
         for layer in range(max(space.stacks[number].depth)):
-            rows = np.flatnonzero(depths > layer)
-            if not len(rows):
-                break
             at = (stack, layer)
             places = [i for i, gene in enumerate(space.genes) if (gene.stack, gene.layer) == at]
-            found = _layers(space, places, commons, frame[rows], codes[rows])
-            total[rows, :-1] += found[:, :-1]
-            total[rows, -1] = np.maximum(total[rows, -1], found[:, -1])
+            own = [space.genes[i] for i in places]
+            met = alike.setdefault(tuple((gene.field, gene.choices) for gene in own), {})
+            found = _layers(own, genes[places], known, common, met)
+            total[:-1] += found[:-1]
+            np.maximum(total[-1], found[-1], out=total[-1])
     # Arrays add and multiply as the integers do that a single architecture has here.
-    params, activations = cast(int, total[:, 0]), cast(int, total[:, -1])
-    return Costs(params, tuple(cast(int, total[:, 1 + i]) for i in range(len(GROUPS))), activations)
+    params, *macs, activations = (cast(int, figure) for figure in total)
+    return Costs(params, tuple(macs), activations)
 
 
 def _layers(
-    space: SearchSpace,
-    places: Sequence[int],
-    commons: Sequence[StackShape],
-    frame: Counts,
-    codes: Codes,
+    genes: Sequence[Gene],
+    codes: NDArray[np.int16],
+    known: Sequence[StackShape],
+    common: Counts,
+    met: Met,
 ) -> Counts:
-    """The figures of one layer in all these rows, which have it."""
-    genes = [space.genes[place] for place in places]
-    known = list(dict.fromkeys(commons))
-    common = np.array([known.index(each) for each in commons])[frame]
-    own = np.column_stack([common, codes[:, places]])
-    kinds, kind = _distinct(own, genes, len(known))
-    figures = []
-    for row in kinds:
-        shape = known[own[row, 0]]
-        picked = {gene.field: gene.choices[i] for gene, i in zip(genes, own[row, 1:], strict=True)}
-        stack = genes[0].stack
-        assert stack is not None, "a layer's gene has a stack"
-        figures.append(layer_costs(stack.layer(**layer_fields(picked, shape.width)), shape))
-    return _table(figures)[kind]
+    """The figures of one layer in all rows, of its codes (its genes, n); 0 where it is absent."""
+    stack = genes[0].stack
+    assert stack is not None, "a layer's gene has a stack"
+    own = np.vstack([common, codes])
+    kinds, kind = _distinct(own, [len(known), *(len(gene.choices) for gene in genes)])
+    settings = list(map(tuple, own[:, kinds].T.tolist()))
+    for setting in settings:
+        if setting in met:
+            continue
+        shape, indices = known[setting[0]], setting[1:]
+        if min(indices) < 0:
+            met[setting] = NOTHING
+            continue
+        picked = {gene.field: gene.choices[i] for gene, i in zip(genes, indices, strict=True)}
+        met[setting] = layer_costs(stack.layer(**layer_fields(picked, shape.width)), shape)
+    return _table([met[setting] for setting in settings]).take(kind, axis=1)
 
 
 def _table(found: Sequence[Costs]) -> Counts:
+    """The figures in rows (figures, n)."""
     rows = [(each.params, *each.macs, each.activations) for each in found]
-    return np.array(rows, dtype=np.int64).reshape(len(rows), len(GROUPS) + 2)
+    return np.array(rows, dtype=np.int64).reshape(len(rows), len(GROUPS) + 2).T.copy()
 
 
-def _distinct(
-    codes: NDArray[np.integer], genes: Sequence[Gene], *before: int
-) -> tuple[Counts, Counts]:
-    """Rows that show every distinct row of `codes` once, and which of them each row is like.
+def _distinct(codes: NDArray[np.integer], lengths: Sequence[int]) -> tuple[Counts, Counts]:
+    """Columns that show every distinct column of `codes` once, and which of them each is like.
 
-    The columns' numbers of values are `before`, then the genes' numbers of choices.
+    `lengths` are the numbers of values by row, -1 beside them.
     """
-    number = np.zeros(len(codes), dtype=np.int64)
+    number = np.zeros(codes.shape[1], dtype=np.int64)
     size = 1
-    for column, length in enumerate((*before, *(len(gene.choices) for gene in genes))):
-        number = number * length + codes[:, column]
-        size *= length
+    for row, length in zip(codes, lengths, strict=True):
+        number *= length + 1
+        number += row
+        number += 1
+        size *= length + 1
     if size >= 2**62:
-        _, rows, kind = np.unique(codes, axis=0, return_index=True, return_inverse=True)
+        _, rows, kind = np.unique(codes, axis=1, return_index=True, return_inverse=True)
         return rows, kind.reshape(-1)
     if size > DENSE:
         _, rows, kind = np.unique(number, return_index=True, return_inverse=True)
         return rows, kind
     shown = np.full(size, -1, dtype=np.int64)
-    shown[number] = np.arange(len(codes))
+    shown[number] = np.arange(len(number))
     values = np.flatnonzero(shown >= 0)
     place = np.empty(size, dtype=np.int64)
     place[values] = np.arange(len(values))
