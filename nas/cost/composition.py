@@ -83,7 +83,7 @@ class Composition:
             figures=len(self.columns),
         )
         units = np.array([unit for _, unit in FIGURES] * len(self.sorts), dtype=np.float64)
-        return Columns(self.columns, total / units)
+        return Columns(self.columns, total.T / units)
 
     @cached_property
     def _features(self) -> Features:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,13 @@ from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape
 
 Counts = NDArray[np.int64]
+Row = Sequence[int]
+Setting = tuple[int, ...]
+"""What a layer shares with the others of its stack, and its own codes."""
+Met = dict[Setting, Row]
+"""A layer's figures by its setting."""
 # Up to this many possible values they are looked up instead of sorted.
 DENSE = 4_000_000
-
-
-Row = Sequence[int]
 
 
 def costs_of_many(space: SearchSpace, shape: TaskShape, codes: Codes) -> Costs:
@@ -32,17 +34,17 @@ def costs_of_many(space: SearchSpace, shape: TaskShape, codes: Codes) -> Costs:
         space,
         shape,
         codes,
-        lambda bare: _row(outer_costs(bare, shape)),
-        lambda layer, common: _row(layer_costs(layer, common)),
+        lambda bare: _figures(outer_costs(bare, shape)),
+        lambda layer, common: _figures(layer_costs(layer, common)),
         figures=len(GROUPS) + 2,
         largest=1,
     )
     # Arrays add and multiply as the integers do that a single architecture has here.
-    params, activations = cast(int, total[:, 0]), cast(int, total[:, -1])
-    return Costs(params, tuple(cast(int, total[:, 1 + i]) for i in range(len(GROUPS))), activations)
+    params, *macs, activations = (cast(int, figure) for figure in total)
+    return Costs(params, tuple(macs), activations)
 
 
-def _row(costs: Costs) -> Row:
+def _figures(costs: Costs) -> Row:
     return (costs.params, *costs.macs, costs.activations)
 
 
@@ -56,79 +58,86 @@ def sums_of_many(
     figures: int,
     largest: int = 0,
 ) -> Counts:
-    """(n, figures): what lies outside the layers and every layer, added up, of genomes (n, genes).
+    """(figures, n): what lies outside the layers and every layer, added up, of genomes (n, genes).
 
     Of the last `largest` figures the largest counts instead. `outer` is asked once for each setting
     outside the layers, without them, and `layer` once for each of its own: 100,000 rows take about
     as long as a thousand one by one.
     """
     first = len(space.stacks) + len(space.network)
-    kinds, frame = _distinct(codes[:, :first], space.genes[:first])
+    genes = np.ascontiguousarray(codes.T)
+    kinds, frame = _distinct(genes[:first], [len(gene.choices) for gene in space.genes[:first]])
     built = [space.build(tuple(map(int, codes[row]))) for row in kinds]
-    outside = np.array([outer(each.without_layers()) for each in built], dtype=np.int64)
-    total = outside.reshape(-1, figures)[frame]
-    added = slice(0, figures - largest)
-    most = slice(added.stop, None)
+    total = _table([outer(each.without_layers()) for each in built], figures).take(frame, axis=1)
+    added, most = slice(0, figures - largest), slice(figures - largest, figures)
     shapes = [stack_shapes(each, shape) for each in built]
     for number, stack in enumerate(space.owner.stacks):
-        commons = [each[number] for each in shapes]
-        depths = np.array(space.stacks[number].depth)[codes[:, number]]
+        known = list(dict.fromkeys(each[number] for each in shapes))
+        common = np.array([known.index(each[number]) for each in shapes], dtype=np.int64)[frame]
+        alike: dict[Any, Met] = {}
         for index in range(max(space.stacks[number].depth)):
-            rows = np.flatnonzero(depths > index)
-            if not len(rows):
-                break
             at = (stack, index)
             places = [i for i, gene in enumerate(space.genes) if (gene.stack, gene.layer) == at]
-            found = _layers(space, places, commons, frame[rows], codes[rows], layer)
-            total[rows, added] += found[:, added]
-            total[rows, most] = np.maximum(total[rows, most], found[:, most])
+            own = [space.genes[i] for i in places]
+            met = alike.setdefault(tuple((gene.field, gene.choices) for gene in own), {})
+            kind, settings = _settings(own, genes[places], known, common, met, layer)
+            found = _table([met.get(each, (0,) * figures) for each in settings], figures)
+            found = found.take(kind, axis=1)
+            total[added] += found[added]
+            np.maximum(total[most], found[most], out=total[most])
     return total
 
 
-def _layers(
-    space: SearchSpace,
-    places: Sequence[int],
-    commons: Sequence[StackShape],
-    frame: Counts,
-    codes: Codes,
+def _settings(
+    genes: Sequence[Gene],
+    codes: NDArray[np.int16],
+    known: Sequence[StackShape],
+    common: Counts,
+    met: Met,
     layer: Callable[[Layer, StackShape], Row],
-) -> Counts:
-    """The figures of one layer in all these rows, which have it."""
-    genes = [space.genes[place] for place in places]
-    known = list(dict.fromkeys(commons))
-    common = np.array([known.index(each) for each in commons])[frame]
-    own = np.column_stack([common, codes[:, places]])
-    kinds, kind = _distinct(own, genes, len(known))
-    figures = []
-    for row in kinds:
-        shape = known[own[row, 0]]
-        picked = {gene.field: gene.choices[i] for gene, i in zip(genes, own[row, 1:], strict=True)}
-        stack = genes[0].stack
-        assert stack is not None, "a layer's gene has a stack"
-        figures.append(layer(stack.layer(**layer_fields(picked, shape.width)), shape))
-    return np.array(figures, dtype=np.int64)[kind]
+) -> tuple[Counts, list[Setting]]:
+    """Which setting each row has of a layer, of its codes (its genes, n), and the settings.
 
-
-def _distinct(
-    codes: NDArray[np.integer], genes: Sequence[Gene], *before: int
-) -> tuple[Counts, Counts]:
-    """Rows that show every distinct row of `codes` once, and which of them each row is like.
-
-    The columns' numbers of values are `before`, then the genes' numbers of choices.
+    Those that were not `met` before are, unless the layer is absent.
     """
-    number = np.zeros(len(codes), dtype=np.int64)
+    stack = genes[0].stack
+    assert stack is not None, "a layer's gene has a stack"
+    own = np.vstack([common, codes])
+    kinds, kind = _distinct(own, [len(known), *(len(gene.choices) for gene in genes)])
+    settings = list(map(tuple, own[:, kinds].T.tolist()))
+    for setting in settings:
+        shape, indices = known[setting[0]], setting[1:]
+        if setting not in met and min(indices) >= 0:
+            picked = {gene.field: gene.choices[i] for gene, i in zip(genes, indices, strict=True)}
+            met[setting] = layer(stack.layer(**layer_fields(picked, shape.width)), shape)
+    return kind, settings
+
+
+def _table(rows: Sequence[Row], figures: int) -> Counts:
+    """The figures (figures, rows)."""
+    return np.array(rows, dtype=np.int64).reshape(len(rows), figures).T.copy()
+
+
+def _distinct(codes: NDArray[np.integer], lengths: Sequence[int]) -> tuple[Counts, Counts]:
+    """Columns that show every distinct column of `codes` once, and which of them each is like.
+
+    `lengths` are the numbers of values by row, -1 beside them.
+    """
+    number = np.zeros(codes.shape[1], dtype=np.int64)
     size = 1
-    for column, length in enumerate((*before, *(len(gene.choices) for gene in genes))):
-        number = number * length + codes[:, column]
-        size *= length
+    for row, length in zip(codes, lengths, strict=True):
+        number *= length + 1
+        number += row
+        number += 1
+        size *= length + 1
     if size >= 2**62:
-        _, rows, kind = np.unique(codes, axis=0, return_index=True, return_inverse=True)
+        _, rows, kind = np.unique(codes, axis=1, return_index=True, return_inverse=True)
         return rows, kind.reshape(-1)
     if size > DENSE:
         _, rows, kind = np.unique(number, return_index=True, return_inverse=True)
         return rows, kind
     shown = np.full(size, -1, dtype=np.int64)
-    shown[number] = np.arange(len(codes))
+    shown[number] = np.arange(len(number))
     values = np.flatnonzero(shown >= 0)
     place = np.empty(size, dtype=np.int64)
     place[values] = np.arange(len(values))

@@ -202,7 +202,8 @@ class Running:
         def on_trial(trial: Trial) -> None:
             nonlocal count
             count += 1
-            self.listener(Update(role, count, total, trial.measurement.reason))
+            # Whose queue goes on by what comes out has no total beforehand.
+            self.listener(Update(role, count, max(count, total), trial.measurement.reason))
 
         queue = TrialQueue(propose, commit, done=done, over=lambda: over(count), first=first)
         self.executor.evaluate(self.setup, queue, on_trial)

@@ -48,13 +48,16 @@ class Problem:
         objectives = (objective.metric.name for objective in self.objectives)
         return tuple(dict.fromkeys((*objectives, *(each.metric for each in self.constraints))))
 
-    def costs_of(self, codes: Codes) -> Mapping[str, NDArray[np.float64]]:
-        """Those of the `wanted` metrics that are exact, (n,) by name, of genomes (n, genes)."""
+    def costs_of(
+        self, codes: Codes, names: Collection[str] | None = None
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """Those of the metrics, all `wanted` ones, that are exact, (n,) by name, of genomes."""
+        names = self.wanted if names is None else names
         if self.costs is not None:
-            return self.costs(self.space, codes, self.wanted)
+            return self.costs(self.space, codes, names)
         known = self.cost(self.space.extreme("smallest"))
         found = [self.cost(self.space.build(tuple(row))) for row in codes.tolist()]
-        names = [name for name in self.wanted if name in known]
+        names = [name for name in names if name in known]
         return {name: np.array([each[name] for each in found], dtype=float) for name in names}
 
     def analytic_violations(self, costs: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.space.architecture import Architecture
+from nas.space.feature_groups import Floats, Group, Layout, Lookups, Matrix
 from nas.space.layer import ALIASES
 from nas.space.plain_networks import is_number, key_of, names_in, read_network, values_in
 from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
-
-Matrix = NDArray[np.float32]
 
 # Rows that are filled in at once: what belongs to them stays in a core's cache.
 CHUNK = 2048
@@ -151,7 +150,7 @@ class Features:
         layout, width = self._layout, len(self.per_layer_names)
         found = np.zeros((self._checked(codes), width), dtype=np.float32)
         flat = found.reshape(-1)
-        for start, rows in self._rows(codes):
+        for start, rows in self.rows(codes):
             hot = rows[layout.hot]
             there = hot >= 0
             first = np.arange(start, start + rows.shape[1]) * width
@@ -167,7 +166,7 @@ class Features:
         They are taken over the layers that are there and have the field. What has a single value is
         left out. Raises ValueError for codes of another number of columns.
         """
-        return self._grouped(self._groups, codes, _Group.mean)
+        return self._grouped(self._groups, codes, Group.mean)
 
     def places(self, codes: Codes) -> Matrix:
         """(n, features): whether a choice, or larger numbers, stand early or late in their stack.
@@ -176,7 +175,27 @@ class Features:
         the layer's place, from -1 for the first to 1 for the last; 0 for a single one. Raises
         ValueError for codes of another number of columns.
         """
-        return self._grouped(self._inner_groups, codes, _Group.place)
+        return self._grouped(self._inner_groups, codes, Group.place)
+
+    def weighted(
+        self, averages: Floats, per_layer: Floats | None = None, places: Floats | None = None
+    ) -> FeatureSum:
+        """The sum of all features, each times its weight; they are never made for it."""
+        per_layer = np.zeros(len(self.per_layer_names)) if per_layer is None else per_layer
+        places = np.zeros(len(self.places_names)) if places is None else places
+        one, other = np.array(self.interactions, dtype=np.intp).reshape(-1, 2).T
+        counts = np.array([len(column.values) for column in self.columns], dtype=np.intp)
+        alone = self._layout.tables(per_layer, (*counts, *counts[one] * counts[other]))
+        # Groups outside the layers, which have no places, have no weights of them either.
+        inner, lookups, rest = self._inner_groups, list[Lookups](), set(range(len(alone)))
+        of_places = dict(zip(map(id, inner), _split(places, inner), strict=True))
+        for group, weights in zip(self._groups, _split(averages, self._groups), strict=True):
+            own = [alone[position] for position in group.positions]
+            none = np.zeros_like(weights)
+            lookups.append(group.lookups(weights, of_places.get(id(group), none), own))
+            rest -= set(group.positions)
+        lookups += [Lookups((p,), alone[p][None, None]) for p in sorted(rest)]
+        return FeatureSum(self, tuple(each for each in lookups if each.tables.any()))
 
     @property
     def per_layer_names(self) -> tuple[str, ...]:
@@ -198,7 +217,7 @@ class Features:
             raise ValueError(f"codes of shape {codes.shape}; (n, {len(self.columns)}) is allowed")
         return len(codes)
 
-    def _rows(self, codes: Codes) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    def rows(self, codes: Codes) -> Iterator[tuple[int, NDArray[np.intp]]]:
         """(first row, codes by column (columns + interactions, rows)) of each chunk."""
         count = len(self.columns)
         one, other = np.array(self.interactions, dtype=np.intp).reshape(-1, 2).T
@@ -207,13 +226,16 @@ class Features:
             part = codes[start : start + CHUNK]
             rows = np.empty((count + len(one), len(part)), dtype=np.intp)
             rows[:count] = part.T
-            rows[count:] = np.where(rows[one] < 0, -1, rows[one] * sizes + rows[other])
+            held = rows[one]
+            np.multiply(held, sizes, out=rows[count:])
+            rows[count:] += rows[other]
+            np.copyto(rows[count:], -1, where=held < 0)
             yield start, rows
 
-    def _grouped(self, groups: Sequence[_Group], codes: Codes, features: Any) -> Matrix:
+    def _grouped(self, groups: Sequence[Group], codes: Codes, features: Any) -> Matrix:
         width = sum(len(group.names) for group in groups)
         found = np.empty((self._checked(codes), width), dtype=np.float32)
-        for start, rows in self._rows(codes):
+        for start, rows in self.rows(codes):
             end = 0
             for group in groups:
                 place = slice(end, end := end + len(group.names))
@@ -221,7 +243,7 @@ class Features:
         return found
 
     @cached_property
-    def _layout(self) -> _Layout:
+    def _layout(self) -> Layout:
         numbers, hot = list[tuple[str, int, list[float]]](), list[tuple[int, list[str]]]()
         seen = set[tuple[str, int]]()
         for position, column in enumerate(self.columns):
@@ -241,7 +263,7 @@ class Features:
             pairs = itertools.product(one.values, other.values)
             hot.append((position, [f"{one.name},{other.field}={a},{b}" for a, b in pairs]))
         widths = [len(names) for _, names in hot]
-        return _Layout(
+        return Layout(
             tuple(itertools.chain((name for name, _, _ in numbers), *(names for _, names in hot))),
             tuple((position, np.array(table, dtype=np.float32)) for _, position, table in numbers),
             np.array([position for position, _ in hot], dtype=np.intp),
@@ -249,7 +271,7 @@ class Features:
         )
 
     @cached_property
-    def _groups(self) -> tuple[_Group, ...]:
+    def _groups(self) -> tuple[Group, ...]:
         found: dict[tuple[str, bool, str], list[int]] = {}
         for position, column in enumerate(self.columns):
             key = (column.stack, column.layer is None, column.field)
@@ -259,11 +281,11 @@ class Features:
             columns = [self.columns[position] for position in positions]
             if len({key_of(value) for column in columns for value in column.values}) > 1:
                 name = _joined(stack, "" if outside else "*", field)
-                groups.append(_Group.of(name, positions, columns))
+                groups.append(Group.of(name, positions, [column.values for column in columns]))
         return tuple(groups)
 
     @cached_property
-    def _inner_groups(self) -> tuple[_Group, ...]:
+    def _inner_groups(self) -> tuple[Group, ...]:
         return tuple(g for g in self._groups if self.columns[g.positions[0]].layer is not None)
 
     @cached_property
@@ -278,60 +300,25 @@ class Features:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Layout:
-    """Where what is told layer by layer stands: numbers from tables first, then the one-hots."""
+class FeatureSum:
+    """A weighted sum of features, as what each code adds to it; made by `Features.weighted`."""
 
-    names: tuple[str, ...]
-    numbers: tuple[tuple[int, Matrix], ...]
-    hot: NDArray[np.intp]
-    offsets: NDArray[np.intp]
+    features: Features
+    lookups: tuple[Lookups, ...]
+
+    def of(self, codes: Codes) -> Floats:
+        """(n,) sums for codes (n, columns); each row's is a function of that row alone."""
+        found = np.zeros(len(codes))
+        for start, rows in self.features.rows(codes):
+            for each in self.lookups:
+                each.add(rows, found[start : start + rows.shape[1]])
+        return found
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Group:
-    """One field of all layers of a stack: by layer, each value's features, last those of -1."""
-
-    names: tuple[str, ...]
-    positions: tuple[int, ...]
-    tables: tuple[Matrix, ...]
-    extent: float = 1.0
-
-    @classmethod
-    def of(cls, name: str, positions: Sequence[int], columns: Sequence[Column]) -> _Group:
-        """A number has its value as the feature, anything else is one-hot over all values."""
-        if all(column.numeric for column in columns):
-            tables = [np.array([*c.values, 0], dtype=np.float32)[:, None] for c in columns]
-            values = [value for column in columns for value in column.values]
-            return cls((name,), tuple(positions), tuple(tables), max(values) - min(values))
-        different = {key_of(value): value for column in columns for value in column.values}
-        one_hot = dict(zip(different, np.eye(len(different), dtype=np.float32), strict=True))
-        absent = np.zeros(len(different), dtype=np.float32)
-        tables = [np.array([*(one_hot[key_of(v)] for v in c.values), absent]) for c in columns]
-        names = tuple(f"{name}={value}" for value in different.values())
-        return cls(names, tuple(positions), tuple(tables))
-
-    def mean(self, rows: NDArray[np.intp]) -> Matrix:
-        """(n, names) averages of the features over the layers that are there."""
-        return self._weighted(rows, np.float32(1) / self._depth(rows))
-
-    def place(self, rows: NDArray[np.intp]) -> Matrix:
-        """(n, names) averages of the features times the layer's place, from -1 to 1."""
-        depth = self._depth(rows)
-        steps = np.arange(len(self.positions), dtype=np.float32)[:, None]
-        places = 2 * steps / np.maximum(depth - 1, 1) - (depth > 1)
-        return self._weighted(rows, (places / depth / self.extent).astype(np.float32))
-
-    def _depth(self, rows: NDArray[np.intp]) -> Matrix:
-        there = (rows[list(self.positions)] >= 0).sum(axis=0, dtype=np.float32)
-        depth: Matrix = np.maximum(there, 1)[None]
-        return depth
-
-    def _weighted(self, rows: NDArray[np.intp], weights: Matrix) -> Matrix:
-        each = np.broadcast_to(weights, (len(self.positions), rows.shape[1]))
-        summed: Matrix = np.zeros((rows.shape[1], len(self.names)), dtype=np.float32)
-        for table, position, weight in zip(self.tables, self.positions, each, strict=True):
-            summed += table[rows[position]] * weight[:, None]
-        return summed
+def _split(weights: Floats, groups: Sequence[Group]) -> list[Floats]:
+    """What belongs to each group."""
+    ends = np.cumsum([len(group.names) for group in groups], dtype=np.intp)
+    return np.split(weights, ends[:-1]) if groups else []
 
 
 def _joined(*parts: str) -> str:

@@ -60,8 +60,10 @@ class Gene:
 
     def index(self, held: Any, width: int = 0) -> int:
         """The choice that gives what a network or layer holds; raises `SpecError` where none."""
-        value, fields = getattr(held, self.target), vars(held)
-        values = [self.value(index, width, fields) for index in range(len(self.choices))]
+        value, values = getattr(held, self.target), self.choices
+        if self.field in ALIASES:
+            fields = vars(held)
+            values = tuple(self.value(i, width, fields) for i in range(len(self.choices)))
         try:
             return values.index(value)
         except ValueError:

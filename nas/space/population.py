@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,9 @@ from nas.space.search_space import SearchSpace
 
 Codes = NDArray[np.int16]
 """(n, genes): in each row a genome of one space; -1 where a gene's layer is absent."""
+
+# Rows that are worked on at once.
+CHUNK = 2048
 
 
 def sample(space: SearchSpace, rng: np.random.Generator, count: int) -> Codes:
@@ -18,15 +23,21 @@ def sample(space: SearchSpace, rng: np.random.Generator, count: int) -> Codes:
 
 def mutate(space: SearchSpace, codes: Codes, rng: np.random.Generator, probability: float) -> Codes:
     """Each gene drawn anew with this probability, and those of layers that a depth adds."""
-    drawn = _uniform(space, rng, len(codes))
-    changes = (rng.random(codes.shape) < probability) | (codes < 0)
-    return _masked(space, np.where(changes, drawn, codes))
+    found = _uniform(space, rng, len(codes))
+    for rows in _chunks(len(codes)):
+        held = codes[rows]
+        kept = (rng.random(held.shape) >= probability) & (held >= 0)
+        np.copyto(found[rows], held, where=kept)
+    return _masked(space, found)
 
 
 def cross(space: SearchSpace, one: Codes, other: Codes, rng: np.random.Generator) -> Codes:
     """Uniform crossover row by row: each gene from either parent, where both have it."""
-    first = (rng.random(one.shape) < 0.5) & (one >= 0) | (other < 0)
-    return _masked(space, np.where(first, one, other))
+    found = np.empty_like(one)
+    for rows in _chunks(len(one)):
+        first = (rng.random(one[rows].shape) < 0.5) & (one[rows] >= 0) | (other[rows] < 0)
+        found[rows] = np.where(first, one[rows], other[rows])
+    return _masked(space, found)
 
 
 def keys(codes: Codes) -> NDArray[np.uint64]:
@@ -35,27 +46,40 @@ def keys(codes: Codes) -> NDArray[np.uint64]:
     weights = (
         2 * np.random.default_rng(0).integers(2**62, size=codes.shape[1:], dtype=np.uint64) + 1
     )
-    mixed: NDArray[np.uint64] = np.multiply((codes.astype(np.int64) + 2).astype(np.uint64), weights)
-    mixed = np.bitwise_xor(mixed, np.right_shift(mixed, 29))
-    total: NDArray[np.uint64] = np.sum(np.multiply(mixed, weights[::-1]), axis=1)
-    return total
+    found = np.empty(len(codes), dtype=np.uint64)
+    for rows in _chunks(len(codes)):
+        mixed = (codes[rows] + np.int16(2)).astype(np.uint64)
+        mixed *= weights
+        mixed ^= mixed >> 29
+        mixed *= weights[::-1]
+        mixed.sum(axis=1, out=found[rows])
+    return found
 
 
 def _uniform(space: SearchSpace, rng: np.random.Generator, count: int) -> Codes:
     lengths = np.array([len(gene.choices) for gene in space.genes])
-    drawn: Codes = (rng.random((count, len(lengths)), dtype=np.float32) * lengths).astype(np.int16)
-    # A float32 just below 1 may round up to the length.
-    return np.minimum(drawn, (lengths - 1).astype(np.int16))
+    found = np.empty((count, len(lengths)), dtype=np.int16)
+    for rows in _chunks(count):
+        drawn = rng.random(found[rows].shape, dtype=np.float32) * lengths
+        # A float32 just below 1 may round up to the length.
+        np.minimum(drawn.astype(np.int16), (lengths - 1).astype(np.int16), out=found[rows])
+    return found
 
 
 def _masked(space: SearchSpace, codes: Codes) -> Codes:
-    """The rows with -1 in every gene of a layer beyond their depths."""
+    """The rows, changed in place, with -1 in every gene of a layer beyond their depths."""
     stacks, layers, depths = _places(space)
     for number, held in enumerate(depths):
-        columns = np.flatnonzero(stacks == number)
-        absent = layers[columns] >= held[codes[:, number]][:, None]
-        codes[:, columns] = np.where(absent, np.int16(-1), codes[:, columns])
+        places = np.where(stacks == number, layers, -1).astype(np.int16)
+        there = held.astype(np.int16)[codes[:, number]]
+        for rows in _chunks(len(codes)):
+            np.copyto(codes[rows], np.int16(-1), where=places >= there[rows, None])
     return codes
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    """Slices of so many rows, so that what is made on the way stays in a core's cache."""
+    return (slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
 
 
 def _places(

@@ -34,7 +34,12 @@ def improvements(
     if len(corner) == 2:
         steps = held[non_dominated(held)] if len(held) else held
         steps = steps[np.argsort(steps[:, 0], kind="stable")]
-        return _chunked(candidates, lambda rows: _areas(rows, steps, corner))
+        # Most candidates are behind the front: where the stairs are lower than they, they add 0.
+        place = np.searchsorted(steps[:, 0], candidates[:, 0], side="right")
+        ahead = candidates[:, 1] < np.concatenate([corner[1:], steps[:, 1]])[place]
+        gains = np.zeros(len(candidates))
+        gains[ahead] = _chunked(candidates[ahead], lambda rows: _areas(rows, steps, corner))
+        return gains
     low = np.minimum(candidates.min(axis=0), held.min(axis=0, initial=np.inf))
     low = np.minimum(low, corner)
     box = float(np.prod(corner - low))
@@ -50,10 +55,10 @@ def leading(candidates: Losses, front: Losses, reference: Sequence[float], count
     """The `count` rows of candidates (n, m) that add most by themselves, then the nearest ones."""
     quick = FEW_POINTS if candidates.shape[1] > 2 else POINTS
     gains = improvements(candidates, front, reference, points=quick)
-    order = np.argsort(-gains, kind="stable")[:count]
-    adding = order[gains[order] > 0]
-    if len(adding) == len(order):
-        return order
+    adding = np.flatnonzero(gains > 0)
+    adding = adding[_least(-gains[adding], count)]
+    if len(adding) == min(count, len(candidates)):
+        return adding
     return np.concatenate([adding, _nearest(candidates, front, count - len(adding), adding)])
 
 
@@ -94,11 +99,27 @@ def _nearest(candidates: Losses, front: Losses, count: int, taken: Rows) -> Rows
     held = front[non_dominated(front)] if len(front) else front
     span = np.ptp(np.vstack([candidates, held]), axis=0)
     scale = np.where(span > 0, span, 1.0)
-    misses = np.full(len(candidates), np.inf)
-    for row in held:
-        misses = np.minimum(misses, np.square((candidates - row).clip(min=0) / scale).sum(axis=1))
+    misses = _chunked(candidates, lambda rows: _misses(rows, held, scale))
     misses[taken] = np.inf
-    return np.argsort(misses, kind="stable")[: min(count, len(candidates) - len(taken))]
+    return _least(misses, min(count, len(candidates) - len(taken)))
+
+
+def _least(values: NDArray[np.float64], count: int) -> Rows:
+    """Rows of the `count` least values, ascending; of equal ones the first."""
+    if count >= len(values):
+        return np.argsort(values, kind="stable")
+    near = np.flatnonzero(values <= np.partition(values, count)[count])
+    return near[np.argsort(values[near], kind="stable")[:count]]
+
+
+def _misses(rows: Losses, held: Losses, scale: Losses) -> NDArray[np.float64]:
+    """The least square by which each row is worse than one of those held."""
+    columns = np.ascontiguousarray(rows.T)
+    least = np.full(len(rows), np.inf)
+    for each in held:
+        worse = [np.maximum(c - v, 0) / s for c, v, s in zip(columns, each, scale, strict=True)]
+        np.minimum(least, sum(map(np.square, worse)), out=least)
+    return least
 
 
 def _areas(rows: Losses, steps: Losses, corner: Losses) -> NDArray[np.float64]:

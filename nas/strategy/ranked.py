@@ -98,13 +98,14 @@ class Ranked:
         count: int,
     ) -> list[Architecture]:
         """The best batch of the candidates; fewer where too few are found."""
-        learnt = Surrogate.of(problem, seed, scored(trials), self.options.member)
+        tried = Features.of_space(problem.space).codes([each.architecture for each in trials])
+        known = tried[[each.succeeded for each in trials]]
+        learnt = Surrogate.of(problem, seed, scored(trials), known, self.options.member)
         if not learnt.trusted:
             evolution = Evolution(EvolutionOptions(population=max(2, len(trials) // 2)))
             return evolution.propose(problem, seed, trials, count)
         draws = np.random.default_rng(rng.getrandbits(64))
         codes = candidates(problem, trials, draws, self.options.candidates)
-        tried = Features.of_space(problem.space).codes([each.architecture for each in trials])
         codes = codes[~np.isin(population.keys(codes), population.keys(tried))]
         rows = learnt.batch(codes, count, self.options.optimism)
         return [problem.space.build(tuple(codes[row].tolist())) for row in rows]

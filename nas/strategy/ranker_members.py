@@ -13,8 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.space.features import Features, Matrix
+from nas.space.feature_groups import Matrix
+from nas.space.features import Features, FeatureSum
 from nas.space.population import Codes
+from nas.strategy.ridge import Decomposed
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +47,23 @@ class Rows:
         """(n, features) of `Features.per_layer`, then those of `Features.places`."""
         return np.hstack([self.features.per_layer(self.codes), self.features.places(self.codes)])
 
+    @cached_property
+    def decomposed(self) -> tuple[tuple[Floats, Decomposed], ...]:
+        """For ridge regressions: averages and layers together, by how much the averages count.
+
+        Each with what the features were divided by.
+        """
+        averages, scale = _scaled(self.averages)
+        width = max(1, int(np.count_nonzero(averages.std(axis=0) > 0.5))) ** 0.5
+        layers = self.layers - self.layers.mean(axis=0, dtype=np.float64)
+        size = max(float((layers**2).sum(axis=1).mean()), 1e-12) ** 0.5
+        found = []
+        for emphasis in EMPHASES:
+            given = np.hstack([averages * (emphasis / width), layers / size])
+            scales = np.append(scale * (width / emphasis), np.full(layers.shape[1], size))
+            found.append((scales, Decomposed.of(given)))
+        return tuple(found)
+
     def take(self, index: NDArray[np.bool_]) -> Rows:
         """Some of the rows; nothing is made twice."""
         taken = Rows(self.features, self.codes[index])
@@ -68,18 +87,11 @@ Fit = Callable[[Rows, Floats, np.random.Generator], Model]
 class Linear:
     """A weighted sum of features."""
 
-    of_averages: Matrix | None = None
-    of_layers: Matrix | None = None
+    total: FeatureSum
 
     def score(self, rows: Rows) -> Floats:
         """See `Model.score`."""
-        found = np.zeros(len(rows.codes))
-        # Not by BLAS: its sums depend on the number of its threads.
-        if self.of_averages is not None:
-            found += np.einsum("ij,j->i", rows.averages, self.of_averages)
-        if self.of_layers is not None:
-            found += np.einsum("ij,j->i", rows.layers, self.of_layers)
-        return found
+        return self.total.of(rows.codes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,7 +122,7 @@ def linear_pairs(rows: Rows, losses: Floats, rng: np.random.Generator) -> Linear
     if worse.all() or not worse.any():
         differences, worse = np.vstack([differences, -differences]), np.append(worse, ~worse)
     fitted = LogisticRegression(C=0.1, fit_intercept=False, max_iter=300).fit(differences, worse)
-    return Linear(of_averages=_narrow(fitted.coef_[0] / scale))
+    return Linear(rows.features.weighted(fitted.coef_[0] / scale))
 
 
 def linear_ranks(rows: Rows, losses: Floats, rng: np.random.Generator) -> Linear:  # noqa: ARG001
@@ -129,22 +141,10 @@ def _ridge(rows: Rows, target: Floats) -> Linear:
     So a layer's choice counts as it does on average until the samples say otherwise. How much more
     and how much in all is decided by leaving one out.
     """
-    from sklearn.linear_model import RidgeCV
-
-    averages, scale = _scaled(rows.averages)
-    width = max(1, int(np.count_nonzero(averages.std(axis=0) > 0.5))) ** 0.5
-    layers = rows.layers - rows.layers.mean(axis=0, dtype=np.float64)
-    size = max(float((layers**2).sum(axis=1).mean()), 1e-12) ** 0.5
-    best: Any = None
-    for emphasis in EMPHASES:
-        given = np.hstack([averages * emphasis / width, layers / size])
-        fitted = RidgeCV(PENALTIES).fit(given, target)
-        if best is None or fitted.best_score_ > best[0].best_score_:
-            best = fitted, emphasis
-    fitted, emphasis = best
-    inner = averages.shape[1]
-    shared = fitted.coef_[:inner] * emphasis / width / scale
-    return Linear(_narrow(shared), _narrow(fitted.coef_[inner:] / size))
+    found = [(scales, *each.ridge(target, PENALTIES)) for scales, each in rows.decomposed]
+    scales, coefficients, _ = min(found, key=lambda each: each[-1])
+    ends = np.cumsum([rows.averages.shape[1], len(rows.features.per_layer_names)])
+    return Linear(rows.features.weighted(*np.split(coefficients / scales, ends)))
 
 
 def boosted_ranks(rows: Rows, losses: Floats, rng: np.random.Generator) -> Boosted:
@@ -204,7 +204,8 @@ def _boosted(rows: Rows, target: Floats, objective: Any, rng: np.random.Generato
         "verbose": -1,
     }
     table = lightgbm.Dataset(rows.layers, target, params=options, free_raw_data=True)
-    return Boosted(lightgbm.train(options, table, ROUNDS))
+    # Else the booster would be written out as text and read again.
+    return Boosted(lightgbm.train(options, table, ROUNDS, keep_training_booster=True))
 
 
 def ranks(losses: Floats) -> Floats:
@@ -230,11 +231,6 @@ def pairs(losses: Floats, rng: np.random.Generator) -> tuple[NDArray[np.intp], N
     one, other = np.hstack(found)
     differ = losses[one] != losses[other]
     return one[differ], other[differ]
-
-
-def _narrow(weights: Floats) -> Matrix:
-    narrow: Matrix = weights.astype(np.float32)
-    return narrow
 
 
 def _scaled(matrix: Matrix) -> tuple[Floats, Floats]:

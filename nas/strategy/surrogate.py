@@ -27,6 +27,8 @@ QUICK = "linear_losses"
 FINALISTS = 10_000
 
 Rankers = Mapping[str, Ranker]
+Costs = Mapping[str, NDArray[np.float64]]
+"""The exact ones of the wanted metrics, (n,) by name."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,13 @@ class Surrogate:
 
     @classmethod
     def of(
-        cls, problem: Problem, seed: int, trials: Sequence[Trial], member: str | None
+        cls, problem: Problem, seed: int, trials: Sequence[Trial], codes: Codes, member: str | None
     ) -> Surrogate:
-        """Fitted to scored trials, at least `FEWEST`; without `member` one is chosen."""
+        """Fitted to scored trials, at least `FEWEST`, by their genomes; a `member` may be given."""
         features = Features.of_space(problem.space)
-        codes = features.codes([trial.architecture for trial in trials])
-        params = _parameters(problem, trials)
-        exact = problem.costs_of(codes[:1])
+        exact = problem.costs_of(codes)
+        # The baseline of every ranker; 0 where no cost tells it.
+        params = problem.costs_of(codes, ("params",)).get("params", np.zeros(len(codes)))
         rankers, quick = {}, {}
         for name in problem.wanted:
             if name not in exact:
@@ -73,12 +75,14 @@ class Surrogate:
     def batch(self, codes: Codes, count: int, optimism: float) -> list[int]:
         """Rows of up to `count` genomes (n, genes) that together widen the front the most."""
         rows = np.arange(len(codes))
+        costs = self.problem.costs_of(codes)
         if len(codes) > FINALISTS and self.quick != self.rankers:
-            losses, violations = self._predicted(codes, self.quick, 0.0)
+            losses, violations = self._predicted(codes, costs, self.quick, 0.0)
             rows = np.flatnonzero(violations <= np.partition(violations, FINALISTS)[FINALISTS])
             leading = improvement.leading(losses[rows], self.front, self.reference, FINALISTS)
             rows = rows[leading]
-        losses, violations = self._predicted(codes[rows], self.rankers, optimism)
+        costs = {name: each[rows] for name, each in costs.items()}
+        losses, violations = self._predicted(codes[rows], costs, self.rankers, optimism)
         rows, losses = (
             each[violations == violations.min(initial=np.inf)] for each in (rows, losses)
         )
@@ -86,10 +90,10 @@ class Surrogate:
         return [int(rows[row]) for row in found]
 
     def _predicted(
-        self, codes: Codes, rankers: Rankers, optimism: float
+        self, codes: Codes, costs: Costs, rankers: Rankers, optimism: float
     ) -> tuple[Losses, NDArray[np.float64]]:
         """Losses (n, objectives) of genomes, and by how much (n,) they break learnt constraints."""
-        values = dict(self.problem.costs_of(codes))
+        values = dict(costs)
         for name, ranker in rankers.items():
             low = ranker.predict(codes, optimism=optimism)
             values[name] = low * _sign(self.problem, name)
@@ -132,12 +136,6 @@ def chosen_ranker(
     values, counts = np.frombuffer(losses), np.frombuffer(params)
     rows = np.frombuffer(codes, dtype=np.int16).reshape(len(values), -1)
     return Ranker.fit(features, rows, values, seed=seed, member=member, baseline=counts)
-
-
-def _parameters(problem: Problem, trials: Sequence[Trial]) -> NDArray[np.float64]:
-    """Parameter counts (n,), the baseline of every ranker; 0 where no cost tells them."""
-    counts = [problem.cost(trial.architecture).get("params", 0.0) for trial in trials]
-    return np.array(counts, dtype=np.float64)
 
 
 def _sign(problem: Problem, name: str) -> float:

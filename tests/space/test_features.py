@@ -15,7 +15,8 @@ import pytest
 from nas.errors import SpecError
 from nas.operators.declaration import Choice
 from nas.space.architecture import Architecture
-from nas.space.features import Column, Features, Matrix
+from nas.space.feature_groups import Floats, Matrix
+from nas.space.features import Column, Features
 from nas.space.loader import load_space
 from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
@@ -307,6 +308,28 @@ def test_rows_are_independent_of_those_beside_them() -> None:
         parts = [make(codes[start:end]) for start, end in pairwise(cuts)]
         assert np.array_equal(whole, np.vstack(parts))
         assert make(codes[:0]).shape == (0, whole.shape[1])
+
+
+@pytest.mark.parametrize("name", [*SPACES, "table"])
+def test_a_weighted_sum_is_that_of_the_features(name: str) -> None:
+    features = Features.of_space(SPACES[name]) if name in SPACES else Features.of_networks(NETWORKS)
+    codes = features.codes(drawn(SPACES[name], 60) if name in SPACES else NETWORKS)
+    rng = np.random.default_rng(1)
+    matrices = [made(codes) for made in (features.averages, features.per_layer, features.places)]
+    weights: list[Floats] = [rng.normal(size=matrix.shape[1:]) for matrix in matrices]
+    expected = [matrix @ each for matrix, each in zip(matrices, weights, strict=True)]
+    assert features.weighted(*weights).of(codes) == pytest.approx(sum(expected), rel=1e-4, abs=1e-4)
+    assert features.weighted(weights[0]).of(codes) == pytest.approx(expected[0], rel=1e-4, abs=1e-4)
+
+
+def test_a_rows_weighted_sum_is_of_that_row_alone() -> None:
+    features = Features.of_space(load_space("digits_tiny"))
+    codes: Codes = np.tile(features.codes(drawn(load_space("digits_tiny"), 50)), (100, 1))
+    sums = features.weighted(np.linspace(-1, 1, len(features.averages_names)))
+    cuts = [0, 1, 700, 2048, 2049, len(codes)]
+    parts = [sums.of(codes[start:end]) for start, end in pairwise(cuts)]
+    assert np.array_equal(sums.of(codes), np.concatenate(parts))
+    assert sums.of(codes[:0]).shape == (0,)
 
 
 def test_equal_spaces_have_equal_features() -> None:

@@ -103,3 +103,16 @@ def test_keys_tell_rows_apart() -> None:
     keys = population.keys(rows)
     assert len(np.unique(keys)) == len(rows)
     assert np.array_equal(keys[::-1], population.keys(rows[::-1].copy()))
+
+
+def test_rows_at_once_change_nothing(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made() -> list[object]:
+        draws = rng(5)
+        one, other = (population.sample(space, draws, 40) for _ in range(2))
+        crossed = population.cross(space, one, other, draws)
+        mutated = population.mutate(space, crossed, draws, 0.3)
+        return [each.tolist() for each in (one, other, crossed, mutated, population.keys(mutated))]
+
+    whole = made()
+    monkeypatch.setattr(population, "CHUNK", 7)
+    assert made() == whole

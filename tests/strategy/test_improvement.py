@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.search.pareto import hypervolume
-from nas.strategy.improvement import batch, improvements
+from nas.search.pareto import hypervolume, non_dominated
+from nas.strategy.improvement import batch, improvements, leading
 
 coordinate = st.integers(0, 12).map(float)
 
@@ -53,6 +53,21 @@ def test_a_batch_is_nearly_the_best_one(
     assert gain(tuple(chosen)) >= (1 - 1 / np.e) * best - 1e-9
     if best > 0:
         assert gain(tuple(chosen[:1])) == max(gain((row,)) for row in range(len(candidates)))
+
+
+@given(points(2, 1, 12), points(2, 1, 6), st.integers(1, 14))
+def test_the_leading_are_the_first_of_a_whole_sort(
+    candidates: np.ndarray, front: np.ndarray, count: int
+) -> None:
+    corner = (10.0, 9.0)
+    gains = improvements(candidates, front, corner)
+    every = np.vstack([candidates, front[non_dominated(front)]])
+    span = np.ptp(every, axis=0)
+    scale = np.where(span > 0, span, 1.0)
+    worse = (candidates[:, None] - front[non_dominated(front)]).clip(min=0) / scale
+    misses = np.square(worse).sum(axis=2).min(axis=1)
+    order = sorted(range(len(gains)), key=lambda i: (gains[i] <= 0, -gains[i], misses[i], i))
+    assert leading(candidates, front, corner, count).tolist() == order[:count]
 
 
 def test_one_point_is_not_taken_many_times() -> None:
