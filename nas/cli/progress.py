@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 TITLES = {
     "supernet": "training the supernet",
+    "timed": "timing networks to predict others",
     "search": "scoring the search",
     "random": "scoring random controls",
     "homogeneous": "scoring homogeneous controls",
+    "remeasured": "measuring the front",
     "fidelity": "training alone to check the ranking",
     "matched": "scoring rivals at matched FLOPs",
     "rung": "halving the shortlist",

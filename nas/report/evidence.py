@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from nas.report.halving import RungResult, TrueFront
+from nas.report.prediction import PredictedCost
 from nas.report.statistics import Estimate
 from nas.search.fidelity import Agreements, RankerTest
 from nas.search.objective import Metric
@@ -262,6 +263,8 @@ class Summary:
     fidelity: Fidelity | None
     """None where no network was trained alone to check the ranking."""
     ranker_test: RankerTest | None
+    predicted: tuple[PredictedCost, ...]
+    """Of each measured cost that was predicted."""
     gate: GateVerdict
 
     def count(self, role: str) -> Count:

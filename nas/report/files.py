@@ -17,7 +17,6 @@ from nas.report.summary import summarize
 from nas.report.trust import sentences
 from nas.report.words import words
 from nas.search.extent import EXTENT
-from nas.search.fidelity import RankerTest
 from nas.search.history import History
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial
@@ -42,7 +41,7 @@ def write_report(
     dies; raises `OSError` where it cannot be written.
     """
     extra, facts = extra or {}, facts or {}
-    summary = summarize(spec, trials, ranker_test=RankerTest.of(facts))
+    summary = summarize(spec, trials, facts=facts)
     history = history_of(spec, trials, facts.get(EXTENT, ""))
     folder.mkdir(parents=True, exist_ok=True)
     html = page(spec, summary, trials, search_id=search_id, extra=extra, history=history)

@@ -12,6 +12,7 @@ from nas.report.evidence import Member, Summary, plain
 from nas.report.front import CONFIG, FONT, figure
 from nas.report.halving_shown import halving_tables
 from nas.report.history import section as history_section
+from nas.report.prediction_shown import prediction_tables
 from nas.report.table import DOMINATED, DOMINATED_MEANS, Table, place_of, quantity, tables
 from nas.report.trust import agreements, method, picture
 from nas.report.words import words
@@ -102,6 +103,7 @@ def page(
         f"{search_id + ': ' if search_id else ''}{goals} on {summary.task}, space {summary.space}"
     )
     further = "".join(_table(each) for each in tables(summary))
+    measured = "".join(_table(each) for each in prediction_tables(summary))
     halved = "".join(_table(each) for each in halving_tables(summary))
     return "\n".join(
         (
@@ -122,6 +124,7 @@ def page(
             "<h2>Against the controls</h2>",
             history_section(summary, history),
             further or '<p class="none">There is nothing to compare.</p>',
+            f"<h2>Predicted and measured</h2>{measured}" if measured else "",
             f"<h2>Trained alone</h2>{halved}" if halved else "",
             "<h2>What follows</h2>",
             f'<ul class="words">{"".join(f"<li>{_prose(x)}</li>" for x in words(summary))}</ul>',

@@ -72,8 +72,7 @@ class SearchResult:
     @cached_property
     def summary(self) -> Summary:
         """Front, controls and confirmation, held against each other, and the gate's verdict."""
-        tried = RankerTest.of(self.recorded)
-        return summarize(self.spec, self.trials, self.later_constraints, tried)
+        return summarize(self.spec, self.trials, self.later_constraints, self.recorded)
 
     @cached_property
     def history(self) -> History | None:

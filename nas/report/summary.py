@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +29,7 @@ from nas.report.evidence import (
 )
 from nas.report.fidelity import fidelity, judge
 from nas.report.halving import rungs
+from nas.report.prediction import predicted_costs
 from nas.report.statistics import standard_deviation
 from nas.search.controls import Extent, control_pools, equal_n, judged
 from nas.search.fidelity import RankerTest
@@ -51,14 +52,17 @@ def summarize(
     spec: SearchSpec,
     trials: Sequence[Trial],
     later_constraints: Sequence[str] = (),
-    ranker_test: RankerTest | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> Summary:
     """The report of a search's trials of all roles: a pure function, the same for the same record.
 
     Supernet scores (search and controls) and stand-alone results (confirmed) are never mixed.
     `later_constraints` are those of the request that were chosen when its trials were known: no
-    comparison under them has a verdict. `ranker_test` is what the record's facts have of one.
+    comparison under them has a verdict. `facts` are the record's: what a ranker did in a test, and
+    what costs were predicted by.
     """
+    facts = facts or {}
+    ranker_test = RankerTest.of(facts)
     objectives = spec.parsed_objectives
     primary = spec.primary.metric
     pools, held = control_pools(trials), judged(trials)
@@ -105,6 +109,7 @@ def summarize(
         confirmation=confirmation(spec, primary, trials, attentions),
         fidelity=checked,
         ranker_test=ranker_test,
+        predicted=predicted_costs(spec, trials, facts),
         gate=judge(spec.gate, checked, ranker_test),
     )
 

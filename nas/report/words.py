@@ -11,6 +11,7 @@ from nas.report.evidence import (
     Summary,
 )
 from nas.report.halving_shown import halving_words, selection_words, true_front_words
+from nas.report.prediction_shown import prediction_words
 from nas.report.summary import RESOLVED_FROM
 from nas.report.table import coverage, interval, member_name, noise, quantity, shorten
 from nas.report.trust import sentences as checked
@@ -25,6 +26,7 @@ def words(summary: Summary) -> list[str]:
         *_resolution(summary),
         *_comparisons(summary),
         *_rankers(summary),
+        *prediction_words(summary),
         *checked(summary),
         *halving_words(summary),
         *_confirmation(summary),
@@ -39,6 +41,7 @@ def brief(summary: Summary) -> list[str]:
         *_scored(summary),
         *_exploratory(summary),
         *_resolution(summary),
+        *prediction_words(summary),
         *_decision(summary),
         *true_front_words(summary),
     ]

@@ -38,6 +38,13 @@ RANKER = RankerTest("boosted", 50, Agreements(GOOD, WEAK, WEAK))
 Alone = Callable[[Trial], float]
 
 
+def facts_of(test: RankerTest | None) -> dict[str, str]:
+    return {} if test is None else {RANKER_TEST: test.to_text()}
+
+
+TRIED = facts_of(RANKER)
+
+
 @pytest.fixture(scope="module")
 def slices() -> list[Trial]:
     return searched(SPEC, 60) + controls(SPEC, 60, 4)
@@ -57,7 +64,7 @@ def trained(spec: SearchSpec, trials: Sequence[Trial], alone: Alone) -> list[Tri
 
 
 def checked(trials: Sequence[Trial], alone: Alone, spec: SearchSpec = SPEC) -> Summary:
-    return summarize(spec, [*trials, *trained(spec, trials, alone)], ranker_test=RANKER)
+    return summarize(spec, [*trials, *trained(spec, trials, alone)], facts=TRIED)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +109,7 @@ class TestValues:
         gone = [replace(each, measurement=Measurement.failed("killed")) for each in whole[:2]]
         nan = replace(whole[2], measurement=Measurement.of({"cross_entropy": math.nan}))
         bare = replace(whole[3], measurement=Measurement.of({"accuracy": 0.5}))
-        summary = summarize(SPEC, [*slices, *gone, nan, bare, *whole[4:]], ranker_test=RANKER)
+        summary = summarize(SPEC, [*slices, *gone, nan, bare, *whole[4:]], facts=TRIED)
         assert summary.fidelity is not None
         assert (summary.fidelity.lost, len(summary.fidelity.networks)) == (4, 20)
         assert summary.fidelity.agreements.score == RankAgreement(1.0, 1.0, 1.0, 20)
@@ -215,23 +222,23 @@ class TestGate:
     def test_nothing_trained_is_not_known_and_says_how_to_know(self, slices: list[Trial]) -> None:
         for trials in ([], slices):
             for test in (None, RANKER):
-                gate = summarize(SPEC, trials, ranker_test=test).gate
+                gate = summarize(SPEC, trials, facts=facts_of(test)).gate
                 assert gate.verdict == "not known"
                 assert "`nas fidelity` does that" in gate.sentence
                 assert not gate.stops
 
     def test_a_check_that_goes_on_is_not_judged_before_its_end(self, slices: list[Trial]) -> None:
         half = trained(SPEC, slices, faithful)[:10]
-        gate = summarize(SPEC, [*slices, *half], ranker_test=RANKER).gate
+        gate = summarize(SPEC, [*slices, *half], facts=TRIED).gate
         assert gate.verdict == "not known"
         assert "of 24 networks 10 were trained alone" in gate.sentence
         assert "`nas fidelity` goes on" in gate.sentence
         # Where hours bound it, what is there is judged, and n is said.
         bounded = request(fidelity={"hours": 0.1})
-        summary = summarize(bounded, [*slices, *half], ranker_test=RANKER)
+        summary = summarize(bounded, [*slices, *half], facts=TRIED)
         assert summary.gate.verdict == "passed"
         assert "over 10 of 24 networks" in summary.gate.sentence
-        few = summarize(bounded, [*slices, *half[:3]], ranker_test=RANKER).gate
+        few = summarize(bounded, [*slices, *half[:3]], facts=TRIED).gate
         assert few.verdict == "failed"
         assert "over 3 of 24 networks: it takes 4" in few.sentence
 
@@ -370,7 +377,7 @@ class TestPicture:
     def test_words_from_outside_are_escaped(self, slices: list[Trial]) -> None:
         test = replace(RANKER, member=EVIL)
         trials = [*slices, *trained(SPEC, slices, faithful)]
-        html = own_scripts(page(SPEC, summarize(SPEC, trials, ranker_test=test), trials))
+        html = own_scripts(page(SPEC, summarize(SPEC, trials, facts=facts_of(test)), trials))
         assert EVIL in unescape(html)
         assert "<script>alert" not in html
         assert "<img" not in html
