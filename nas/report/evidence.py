@@ -56,7 +56,8 @@ class Member:
     architecture_id: str
     architecture: Architecture
     metrics: Mapping[str, float]
-    flops: int
+    flops: int | None
+    """None where nothing tells them."""
     share_efficient: float
     matched: tuple[Matched, ...]
     dominated_by: tuple[str, ...]
@@ -199,10 +200,10 @@ class Fidelity:
 class GateVerdict:
     """Whether the ranking can be trusted: the verdict, what speaks against it, and a sentence.
 
-    Beside it what the request asks for.
+    Beside it what the request asks for. Where scores are looked up, no ranking needs a check.
     """
 
-    verdict: Literal["passed", "failed", "not known"]
+    verdict: Literal["passed", "failed", "not known", "not needed"]
     reasons: tuple[str, ...]
     sentence: str
     supernet_tau: float
@@ -263,6 +264,8 @@ class Summary:
     """None where no network was trained alone to check the ranking."""
     ranker_test: RankerTest | None
     gate: GateVerdict
+    looked_up: bool = False
+    """Whether scores are those of finished trainings, looked up in a table."""
 
     def count(self, role: str) -> Count:
         """How the trials of this role ended."""

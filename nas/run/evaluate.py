@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -188,6 +188,19 @@ def _is_memory(error: Exception) -> bool:
     return known or "can't allocate memory" in str(error)
 
 
+def beyond_constraints(spec: SearchSpec, costs: Mapping[str, float]) -> Measurement | None:
+    """The measurement where exact costs break a constraint; None where they keep them all."""
+    broken = [
+        str(constraint)
+        for constraint in spec.parsed_constraints
+        if constraint.metric in costs and constraint.violation(costs) > 0
+    ]
+    if not broken:
+        return None
+    reason = f"constraint not met: {'; '.join(broken)}"
+    return replace(Measurement.of(costs), state="infeasible", reason=reason)
+
+
 class Evaluator:
     """Measures proposals; the supernet, the data and the reference scores are loaded once."""
 
@@ -221,14 +234,9 @@ class Evaluator:
     def _measure(self, proposal: Proposal) -> Measurement:
         architecture = proposal.architecture
         metrics = dict(self.exact(architecture))
-        broken = [
-            str(constraint)
-            for constraint in self.spec.parsed_constraints
-            if constraint.metric in metrics and constraint.violation(metrics) > 0
-        ]
-        if broken and proposal.role not in TRAINED_ALONE:
-            reason = f"constraint not met: {'; '.join(broken)}"
-            return replace(Measurement.of(metrics), state="infeasible", reason=reason)
+        refused = beyond_constraints(self.spec, metrics)
+        if refused is not None and proposal.role not in TRAINED_ALONE:
+            return refused
         if proposal.role == "fidelity":
             found = self._trained_shortly(architecture)
             origins = {"fidelity": machine(self.device)}
