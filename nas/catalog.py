@@ -30,6 +30,7 @@ TASKS = Registry(
         "parallel_text": "nas.task.translation:PARALLEL_TEXT",
         "fairseq_data": "nas.task.fairseq_data:FAIRSEQ_DATA",
         "numbers_en_de": "nas.task.numbers:NUMBERS_EN_DE",
+        "nas_bench_bert": "nas.task.tabled:NAS_BENCH_BERT",
     },
 )
 COSTS = Registry(

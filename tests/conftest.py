@@ -36,6 +36,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture
+def bert_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small table of NAS-Bench-BERT's form, where data are looked up."""
+    from tests.task.small_bert_table import write
+
+    monkeypatch.setenv("NAS_DATA_DIR", str(tmp_path))
+    return write(tmp_path / "nas_bench_bert.json")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What tasks keep stands in a folder of the run, made anew."""

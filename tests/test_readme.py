@@ -306,6 +306,7 @@ def test_an_attention_type_in_ten_lines(monkeypatch: pytest.MonkeyPatch) -> None
         assert not torch.allclose(shared(images, sharp), shared(images, plain))
 
 
+@pytest.mark.usefixtures("bert_table")
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "search_spaces" / "searches").glob("*.yaml")), ids=lambda p: p.stem
 )

@@ -72,8 +72,9 @@ def cost(
     else:
         exact = exact_costs(shape, workload)(found)
         shown |= {key: _plain(value) for key, value in exact.items()}
-        shown["flops_by_group"] = flops_by_group(found, shape)
-        shown["by_site"] = by_site(found, shape)
+        if "flops" in exact:
+            shown["flops_by_group"] = flops_by_group(found, shape)
+            shown["by_site"] = by_site(found, shape)
     wanted = ["latency_ms"] * latency + (measure or [])
     if wanted:
         shown |= _measured(wanted, found, shape, workload)
@@ -116,9 +117,12 @@ def _measured(
     from nas import catalog
     from nas.cost.cost import Candidate, measured
     from nas.search.workload import check_lengths
+    from nas.space.task_shape import can_tell
 
     for name in names:
         catalog.COSTS.check(name, "--measure")
+        if not can_tell(shape, name):
+            raise SpecError(f"{name}: not known of networks of kind {architecture.kind}")
     if "latency_ms" in names:
         check_lengths(workload, shape)
 

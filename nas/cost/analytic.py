@@ -18,10 +18,11 @@ from nas.search.workload import Workload
 from nas.space.architecture import Architecture, Stack
 from nas.space.blueprint import blueprint, outer_parts, stack_shapes
 from nas.space.gene import Choices, End, all_layers
+from nas.space.listed import ListedSpace
 from nas.space.part import GROUPS, StackShape
 from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import TaskShape, TextShape
+from nas.space.task_shape import TaskShape, TextShape, can_tell
 
 
 def flops_by_group(architecture: Architecture, shape: TaskShape) -> dict[str, int]:
@@ -65,7 +66,11 @@ class AnalyticCost:
     read: Callable[[Costs], int]
 
     def of(self, architecture: Architecture, shape: TaskShape) -> int:
-        """The exact cost of one architecture."""
+        """The exact cost of one architecture; raises `SpecError` where nothing tells it."""
+        if not can_tell(shape, self.metric.name):
+            raise SpecError(
+                f"{self.metric.name}: not known of networks of kind {architecture.kind}"
+            )
         return self.read(costs(architecture, shape))
 
     def figure(self, candidate: Candidate) -> Figure:
@@ -86,9 +91,12 @@ class AnalyticCost:
         """The exact smallest or largest cost in a space.
 
         Layers cost independently of each other once the fields outside them and the depths are
-        fixed, so the optimum is taken layer by layer for every setting of these.
+        fixed, so the optimum is taken layer by layer for every setting of these. Those of a list
+        are gone through.
         """
         best = min if end == "smallest" else max
+        if isinstance(space, ListedSpace):
+            return int(best(self.read(costs(each, shape)) for each in space.enumerate()))
         found: list[int] = []
         known: dict[tuple[object, ...], Costs] = {}
 

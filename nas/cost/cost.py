@@ -18,7 +18,7 @@ from nas.space.architecture import Architecture
 from nas.space.gene import End
 from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import TaskShape, can_tell
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,9 +93,11 @@ class CostModel(Protocol):
         return None
 
 
-def cost_models() -> tuple[CostModel, ...]:
-    """Every cost model of the catalog, by name."""
-    return tuple(catalog.COSTS.load(name) for name in catalog.COSTS.names())
+def exact_models(shape: TaskShape) -> dict[str, CostModel]:
+    """The analytic cost models of the catalog by name, as far as they tell of such networks."""
+    names = (name for name in catalog.COSTS.names() if can_tell(shape, name))
+    models: dict[str, CostModel] = {name: catalog.COSTS.load(name) for name in names}
+    return {name: model for name, model in models.items() if model.metric.analytic}
 
 
 def measured(names: Iterable[str], candidate: Candidate) -> dict[str, Figure]:
@@ -125,10 +127,9 @@ def exact_costs_of_many(shape: TaskShape, workload: Workload = STANDARD) -> Exac
     def costs(
         space: SearchSpace, codes: Codes, names: Collection[str]
     ) -> dict[str, NDArray[np.float64]]:
-        models = {each.metric.name: each for each in cost_models() if each.metric.analytic}
         return {
             name: model.figures(space, shape, workload, codes)
-            for name, model in models.items()
+            for name, model in exact_models(shape).items()
             if name in names
         }
 
@@ -137,10 +138,10 @@ def exact_costs_of_many(shape: TaskShape, workload: Workload = STANDARD) -> Exac
 
 def exact_costs(shape: TaskShape, workload: Workload = STANDARD) -> ExactCost:
     """All analytic costs of an architecture by name, as the function that strategies are given."""
-    models = [(each.metric.name, each) for each in cost_models() if each.metric.analytic]
+    models = exact_models(shape)
 
     def cost(architecture: Architecture) -> dict[str, float]:
         candidate = Candidate(architecture, shape, workload)
-        return {name: model.figure(candidate).value for name, model in models}
+        return {name: model.figure(candidate).value for name, model in models.items()}
 
     return cost

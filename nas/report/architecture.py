@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from nas import catalog
 from nas.space.architecture import Architecture, Encoder
-from nas.space.layer import DecoderLayer, Layer
+from nas.space.layer import BertLayer, DecoderLayer, Layer
 
 # Okabe and Ito's colours for all kinds of colour vision (2008), yellow last: it is faint on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
@@ -32,7 +31,7 @@ def looks(attentions: Iterable[str]) -> dict[str, Look]:
     found: dict[str, Look] = {}
     for place, name in enumerate(dict.fromkeys(attentions)):
         initials = "".join(
-            word[0] for word in re.split(r"[^a-z0-9]+", name.partition("(")[0]) if word
+            word[0] for word in re.split(r"[^A-Za-z0-9]+", name.partition("(")[0]) if word
         )
         taken = {look.mark for look in found.values()}
         mark, number = initials.upper(), 1
@@ -44,15 +43,15 @@ def looks(attentions: Iterable[str]) -> dict[str, Look]:
 
 
 def share_efficient(architecture: Architecture) -> float:
-    """The share of attention sites whose core is linear in the number of tokens, 0 to 1."""
-    efficient: list[bool] = [
-        catalog.ATTENTIONS.load(each.type).efficient for each in architecture.attentions
-    ]
+    """The share of attention sites that take less than the square of the tokens, 0 to 1."""
+    efficient = [each for layer in architecture.layers for each in layer.efficient]
     return sum(efficient) / len(efficient)
 
 
 def layer_line(layer: Layer) -> str:
     """One layer in a few words: `cosformer 4 x 16, ffn 128`."""
+    if isinstance(layer, BertLayer):
+        return f"{layer.operation}, {layer.heads} heads, {layer.ffn_count} × ffn {layer.ffn_width}"
     words = [f"{layer.attention} {layer.heads} × {layer.head_width}"]
     if isinstance(layer, DecoderLayer):
         span = "" if layer.cross_span == 1 else f" over {layer.cross_span} layers"

@@ -57,7 +57,8 @@ class Member:
     architecture_id: str
     architecture: Architecture
     metrics: Mapping[str, float]
-    flops: int
+    flops: int | None
+    """None where nothing tells them."""
     share_efficient: float
     matched: tuple[Matched, ...]
     dominated_by: tuple[str, ...]
@@ -200,10 +201,10 @@ class Fidelity:
 class GateVerdict:
     """Whether the ranking can be trusted: the verdict, what speaks against it, and a sentence.
 
-    Beside it what the request asks for.
+    Beside it what the request asks for. Where scores are looked up, no ranking needs a check.
     """
 
-    verdict: Literal["passed", "failed", "not known"]
+    verdict: Literal["passed", "failed", "not known", "not needed"]
     reasons: tuple[str, ...]
     sentence: str
     supernet_tau: float
@@ -266,6 +267,8 @@ class Summary:
     predicted: tuple[PredictedCost, ...]
     """Of each measured cost that was predicted."""
     gate: GateVerdict
+    looked_up: bool = False
+    """Whether scores are those of finished trainings, looked up in a table."""
 
     def count(self, role: str) -> Count:
         """How the trials of this role ended."""

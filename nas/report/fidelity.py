@@ -78,14 +78,22 @@ def _recipe(spec: SearchSpec) -> dict[str, Any]:
     return {**given, "seed": SEED, "validation_examples": spec.evaluation.examples}
 
 
-def judge(asked: Gate, found: Fidelity | None, tried: RankerTest | None) -> GateVerdict:
-    """The gate's verdict: passed, failed with every reason, or not known.
+def judge(
+    asked: Gate, found: Fidelity | None, tried: RankerTest | None, *, looked_up: bool = False
+) -> GateVerdict:
+    """The gate's verdict: passed, failed with every reason, not known, or not needed.
 
     Passed where both taus reach what is asked for and the lower ends of their intervals lie above
     chance and above the tau of the number of parameters alone, on the same networks. A tau that is
     not there reaches nothing.
     """
     asks = asked.model_dump()
+    if looked_up:
+        said = (
+            "The ranking needs no check: scores are those of finished trainings, looked up in a "
+            "table."
+        )
+        return GateVerdict("not needed", (), said, **asks)
     if found is None or found.open or tried is None:
         reason = _unknown(found)
         said = f"Whether the ranking can be trusted is not known: {reason}."

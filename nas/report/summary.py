@@ -43,6 +43,7 @@ from nas.search.pareto import (
 from nas.search.rank_correlation import kendall_tau
 from nas.search.spec import SearchSpec
 from nas.search.trial import ROLES, SLICES, Trial
+from nas.space.task_shape import can_tell
 
 # Below this many standard errors the spread of random networks is mostly noise (method, section 5).
 RESOLVED_FROM = 3.0
@@ -68,9 +69,7 @@ def summarize(
     pools, held = control_pools(trials), judged(trials)
     front = front_of(spec, trials)
     learnt = _learnt(spec, trials)
-    resolution = _resolution(primary, pools.get("random", []))
-    if learnt is False:
-        resolution = replace(resolution, resolved=False)
+    resolution = _resolution(spec, learnt, pools.get("random", []))
     attentions = attention_names(
         [trial.architecture for trial in trials], map(str, spec.search_space.all_attentions)
     )
@@ -110,7 +109,8 @@ def summarize(
         fidelity=checked,
         ranker_test=ranker_test,
         predicted=predicted_costs(spec, trials, facts),
-        gate=judge(spec.gate, checked, ranker_test),
+        gate=judge(spec.gate, checked, ranker_test, looked_up=spec.looked_up),
+        looked_up=spec.looked_up,
     )
 
 
@@ -126,11 +126,13 @@ def _comparisons(
 
 
 def _learnt(spec: SearchSpec, trials: Sequence[Trial]) -> bool | None:
-    """Whether the median searched network beats the best constant guess."""
+    """Whether the median searched network beats the best constant guess; None if not known."""
     losses = [spec.primary.loss(t.metrics) for t in scored(trials) if t.role == "search"]
     if not losses:
         return None
     guess = catalog.TASKS.load(spec.task.name).uninformed(spec.task_shape)
+    if spec.primary.metric.name not in guess:
+        return None
     return statistics.median(losses) < spec.primary.loss(guess)
 
 
@@ -203,7 +205,7 @@ def _member(
     trials: Sequence[Trial],
     dominated_by: tuple[str, ...],
 ) -> Member:
-    flops = FLOPS.of(trial.architecture, spec.task_shape)
+    flops = _flops(spec, trial)
     loss = Objective(primary).loss
     best: dict[str, tuple[Trial, int]] = {}
     for other in scored(trials):
@@ -212,8 +214,10 @@ def _member(
             continue
         if not spec.keeps_constraints(other.metrics):
             continue
-        cost = FLOPS.of(other.architecture, spec.task_shape)
+        cost = _flops(spec, other)
         held = best.get(attention)
+        if cost is None or flops is None:
+            continue
         if cost <= flops and (held is None or loss(other.metrics) < loss(held[0].metrics)):
             best[attention] = (other, cost)
     return Member(
@@ -229,6 +233,13 @@ def _member(
         ),
         dominated_by,
     )
+
+
+def _flops(spec: SearchSpec, trial: Trial) -> int | None:
+    """FLOPs of a trial's network, None where nothing tells them."""
+    if not can_tell(spec.task_shape, FLOPS.metric.name):
+        return None
+    return FLOPS.of(trial.architecture, spec.task_shape)
 
 
 def _dominators(
@@ -253,14 +264,19 @@ def _in_record(trial: Trial) -> tuple[int, int]:
     return ROLES.index(trial.role), trial.index
 
 
-def _resolution(primary: Metric, controls: Sequence[Trial]) -> Resolution:
-    held = scored(controls)
+def _resolution(spec: SearchSpec, learnt: bool | None, controls: Sequence[Trial]) -> Resolution:
+    primary, held = spec.primary.metric, scored(controls)
     spread = standard_deviation([trial.metrics[primary.name] for trial in held])
     name = f"{primary.name}_paired_se"
     errors = [trial.metrics[name] for trial in held if name in trial.metrics]
     error = statistics.median(errors) if errors else None
     ratio = spread / error if spread is not None and error else None
     resolved = None if ratio is None else ratio >= RESOLVED_FROM
+    if spec.looked_up:
+        # One number a network, the same at every look: there is no noise to be told apart from.
+        resolved = True
+    if learnt is False:
+        resolved = False
     return Resolution(primary.name, len(held), spread, error, ratio, resolved)
 
 

@@ -93,7 +93,7 @@ def table(summary: Summary) -> Table:
         for place, member in enumerate(summary.front, 1)
     )
     return Table(
-        f"Front by supernet score ({key})",
+        f"Front by {'score' if summary.looked_up else 'supernet score'} ({key})",
         (
             "#",
             "trial",

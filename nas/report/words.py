@@ -118,6 +118,13 @@ def _resolution(summary: Summary) -> list[str]:
             "Not resolved: no random control was scored, so nothing says how far scores of "
             "different networks lie apart."
         ]
+    if summary.looked_up:
+        spread = "unknown" if found.spread is None else f"{found.spread:.4g}"
+        return [
+            f"Scores can be told apart: the table has one {found.metric} a network, whose standard "
+            f"deviation over {found.n} random networks is {spread}. What another seed of these "
+            "trainings would have scored, the table does not say."
+        ]
     if found.resolved is None or found.spread is None or found.standard_error is None:
         return [
             "Not resolved: the record does not tell the noise of a score (it takes two scored "
@@ -166,13 +173,16 @@ def _rankers(summary: Summary) -> list[str]:
     ]
     if not told:
         return []
+    whose = "table" if summary.looked_up else "supernet"
     return [
-        f"Kendall's tau with the supernet's score among {summary.rankers[0].n} random controls: "
+        f"Kendall's tau with the {whose}'s score among {summary.rankers[0].n} random controls: "
         f"{', '.join(told)}."
     ]
 
 
 def _decision(summary: Summary) -> list[str]:
+    if summary.looked_up:
+        return []
     decided_by = (
         "Supernet scores never decide whether mixing wins: networks trained alone at matched FLOPs "
         "do"
@@ -190,11 +200,10 @@ def _decision(summary: Summary) -> list[str]:
 
 
 def _confirmation(summary: Summary) -> list[str]:
-    decided_by, *_ = _decision(summary)
+    said = _decision(summary)[:1]
     found = summary.confirmation
     if found is None or not found.members:
-        return [decided_by]
-    said = [decided_by]
+        return said
     for member in found.members:
         said += _member(summary, member)
     said += _fidelity(found)

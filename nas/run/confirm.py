@@ -12,7 +12,7 @@ from nas.operators.declaration import Choice
 from nas.run.halving import members
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, holding
-from nas.run.search import Reporter, finished, write_report
+from nas.run.search import Reporter, to_train_alone, write_report
 from nas.run.workspace import Workspace
 from nas.search.objective import Constraint
 from nas.search.problem import Problem
@@ -43,7 +43,7 @@ def confirm(
     `EvaluationBroken` where none of the shortlist can be trained, and `DataChanged` where the data
     are not those that the supernet learnt from.
     """
-    record = finished(search, place)
+    record = to_train_alone(search, place)
     with holding(record.id, place, listener) as running:
         _check_supernet(running)
         running.revisit("halving")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -191,6 +191,19 @@ def _is_memory(error: Exception) -> bool:
     return known or "can't allocate memory" in str(error)
 
 
+def beyond_constraints(spec: SearchSpec, costs: Mapping[str, float]) -> Measurement | None:
+    """The measurement where exact costs break a constraint; None where they keep them all."""
+    broken = [
+        str(constraint)
+        for constraint in spec.parsed_constraints
+        if constraint.metric in costs and constraint.violation(costs) > 0
+    ]
+    if not broken:
+        return None
+    reason = f"constraint not met: {'; '.join(broken)}"
+    return replace(Measurement.of(costs), state="infeasible", reason=reason)
+
+
 class Evaluator:
     """Measures proposals; the supernet, the data and the reference scores are loaded once."""
 
@@ -244,14 +257,9 @@ class Evaluator:
     def _scored(self, architecture: Architecture) -> Measurement:
         """A slice's scores and costs: measured ones as far as they are not predicted."""
         metrics = dict(self.known(architecture))
-        broken = [
-            str(constraint)
-            for constraint in self.spec.parsed_constraints
-            if constraint.metric in metrics and constraint.violation(metrics) > 0
-        ]
-        if broken:
-            reason = f"constraint not met: {'; '.join(broken)}"
-            return replace(Measurement.of(metrics), state="infeasible", reason=reason)
+        refused = beyond_constraints(self.spec, metrics)
+        if refused is not None:
+            return refused
         found, origins = self._sliced(architecture), {"evaluation": machine(self.device)}
         network = partial(self.supernet.extract, architecture)
         return self._measured(metrics | found, origins, architecture, network)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Protocol
 
-from nas.run.evaluate import Evaluator, Setup, train
+from nas.run.evaluate import Setup
+from nas.run.measuring import Measure, measuring, prepare
 from nas.run.queue import TrialQueue
 from nas.search.resources import ExecutorSpec
 from nas.search.trial import Trial
@@ -36,9 +37,10 @@ class Executor(Protocol):
         ...
 
     def train(self, setup: Setup) -> Generator[Progress]:
-        """Trains the supernet on a worker with the request's training resources.
+        """Trains the supernet, or opens the table, on a worker with the training resources.
 
-        Raises what the training raises, and `MachineUnavailable` where its worker dies.
+        Raises what `nas.run.measuring.prepare` raises, and `MachineUnavailable` where its worker
+        dies.
         """
         ...
 
@@ -65,13 +67,13 @@ class LocalExecutor:
         return ""
 
     def train(self, setup: Setup) -> Generator[Progress]:
-        return train(setup)
+        return prepare(setup)
 
     def evaluate(self, setup: Setup, queue: TrialQueue, on_trial: OnTrial) -> None:
-        evaluator: Evaluator | None = None
+        measure: Measure | None = None
         while (proposal := queue.take()) is not None:
-            evaluator = evaluator or Evaluator(setup)
-            on_trial(queue.put(proposal, evaluator(proposal)))
+            measure = measure or measuring(setup)
+            on_trial(queue.put(proposal, measure(proposal)))
 
     def close(self) -> None:
         pass

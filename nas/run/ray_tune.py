@@ -20,8 +20,9 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from nas.errors import DataChanged, EtnasError, MachineUnavailable
-from nas.run.evaluate import Evaluator, Setup, train
+from nas.run.evaluate import Setup
 from nas.run.executor import OnTrial
+from nas.run.measuring import Measure, measuring, prepare
 from nas.run.queue import TrialQueue
 from nas.search.resources import ExecutorSpec
 from nas.search.trial import Measurement, Proposal
@@ -30,8 +31,8 @@ from nas.train.loop import Progress
 CONNECT_SECONDS = 10.0
 WAIT_SECONDS = 20.0
 
-# One evaluator a worker process: actors are reused, and so are the supernet and the data.
-_EVALUATORS: dict[Setup, Evaluator] = {}
+# One a worker process: actors are reused, and so are the supernet and the data.
+_EVALUATORS: dict[Setup, Measure] = {}
 
 
 class _Evaluate(tune.Trainable):
@@ -48,7 +49,7 @@ class _Evaluate(tune.Trainable):
         try:
             if self.setting not in _EVALUATORS:
                 _EVALUATORS.clear()
-                _EVALUATORS[self.setting] = Evaluator(self.setting)
+                _EVALUATORS[self.setting] = measuring(self.setting)
             measurement = _EVALUATORS[self.setting](self.config["proposal"])
         except DataChanged as error:
             return {"measurement": None, "changed": error, "done": True}
@@ -187,7 +188,7 @@ class RayExecutor:
 
     def train(self, setup: Setup) -> Generator[Progress]:
         self._connect()
-        remote: Any = ray.remote(train).options(
+        remote: Any = ray.remote(prepare).options(
             num_returns="streaming",
             num_cpus=self.spec.cores_for_training,
             num_gpus=self.spec.gpus,

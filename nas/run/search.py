@@ -17,7 +17,7 @@ from nas.run.submission import WARM_TRIALS
 from nas.run.workspace import Workspace
 from nas.search.pareto import ParetoFront
 from nas.search.problem import Problem
-from nas.search.spec import SearchSpec
+from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import Proposal, Trial
 from nas.space.architecture import Architecture
 from nas.store.sql import SqlStore
@@ -77,7 +77,7 @@ def recheck(
     Raises `SearchStateError` for an unfinished search and `DataChanged` where the data are not
     those that it began with.
     """
-    record = finished(search, place)
+    record = to_train_alone(search, place)
     with holding(record.id, place, listener) as running:
         running.revisit(PHASE)
         check_ranking(running)
@@ -85,9 +85,18 @@ def recheck(
         return running.store.set_state(running.lease, "succeeded", phase="report")
 
 
-def finished(search: str, place: Workspace) -> SearchRecord:
-    """The record of a search that has ended well; raises `SearchStateError` for any other."""
+def to_train_alone(search: str, place: Workspace) -> SearchRecord:
+    """The record of a search that has ended well and whose networks can be trained alone.
+
+    Raises `SearchStateError` for any other.
+    """
     record = SqlStore(place.record_url).get(search)
+    spec = load_spec(record.spec)
+    if spec.looked_up:
+        raise SearchStateError(
+            f"search {record.id}: nothing can be trained alone for task {spec.task.name}, whose "
+            "scores are those of finished trainings, looked up in a table"
+        )
     if record.state != "succeeded":
         raise SearchStateError(
             f"search {record.id} is {record.state}; finish it first with "
@@ -129,6 +138,8 @@ def _train_supernet(running: Running) -> None:
         # Training writes nothing to the record, so the loss of the lease is asked for.
         if running.heartbeat.lost is not None:
             raise running.heartbeat.lost
+    if spec.looked_up:
+        return
     assert file is not None, "what ends a training is saved"
     running.note_artifact(file.name, file)
     state = read_state(file, {})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nas.errors import SpecError
 from nas.run.evaluate import Evaluator
+from nas.run.lookup import Lookup
 from nas.run.submission import problem_of
 from nas.search.objective import Constraint
 from nas.search.pareto import Losses, ParetoFront, losses_of, reference_point
@@ -108,8 +109,11 @@ class Table:
         return cls(problem, rows)
 
 
-def enumerated(evaluator: Evaluator) -> Table:
-    """Every architecture of a request's space, scored as a slice of its trained supernet."""
+def enumerated(evaluator: Evaluator | Lookup) -> Table:
+    """Every architecture of a request's space, scored as a slice of its trained supernet.
+
+    Or looked up, where the request's task is a table itself.
+    """
     problem = problem_of(evaluator.spec)
     proposals = (
         Proposal("search", index, each) for index, each in enumerate(problem.space.enumerate())

@@ -10,8 +10,8 @@ from pydantic import Field
 from nas.errors import SpecError
 from nas.search.section import NonNegative, Positive, PositiveFloat, Section, Whole
 
-Unit = Literal["images", "sentences"]
-"""What the examples of a task are."""
+Unit = Literal["images", "sentences", "rows"]
+"""What the examples of a task are; rows are those of a table, from which nothing is learnt."""
 
 KEYS: Mapping[Unit, tuple[str, ...]] = {
     "images": ("batch_size", "augmentation"),
@@ -23,8 +23,10 @@ KEYS: Mapping[Unit, tuple[str, ...]] = {
         "source_length",
         "target_length",
     ),
+    "rows": (),
 }
-"""The keys of a request's sections that tasks of one unit alone take; the first sizes a batch."""
+"""The keys of a request's sections that tasks of one unit alone take; the first sizes a batch. A
+task of rows takes no key of how networks are trained, scored or timed."""
 
 
 class Augmentation(Section):
@@ -108,6 +110,13 @@ def batch_key(unit: Unit) -> str:
 def check_unit(section: Section, unit: Unit, task: str, where: str) -> None:
     """Raises `SpecError` naming `where` for keys of another unit that are not at their defaults."""
     fields = type(section).model_fields
+    if unit == "rows":
+        if changed := [key for key in fields if getattr(section, key) != fields[key].default]:
+            raise SpecError(
+                f"{where}.{changed[0]}: {task} looks its trials up in a table: nothing is trained, "
+                "scored or timed by it; leave it out"
+            )
+        return
     taken = ", ".join(key for key in KEYS[unit] if key in fields) or "none such"
     for other, keys in KEYS.items():
         for key in keys if other != unit else ():

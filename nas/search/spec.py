@@ -14,7 +14,7 @@ from nas.errors import DuplicateName, SpecError
 from nas.registry import nearest
 from nas.search.changes import changed
 from nas.search.objective import Constraint, Metric, Objective
-from nas.search.recipe import SupernetRecipe, TrainingRecipe, check_unit
+from nas.search.recipe import SupernetRecipe, TrainingRecipe, Unit, check_unit
 from nas.search.resources import Budget, ExecutorSpec
 from nas.search.section import (
     ByName,
@@ -36,10 +36,11 @@ from nas.search.stages import (
 from nas.search.workload import Workload, check_lengths
 from nas.space.blueprint import check as check_buildable
 from nas.space.digest import digest
+from nas.space.listed import ListedSpace
 from nas.space.loader import explain, load_space
 from nas.space.reading import path_of, read_yaml
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import TaskShape
+from nas.space.task_shape import TaskShape, can_tell
 
 
 def _in_order(given: Any) -> Any:
@@ -128,6 +129,11 @@ class SearchSpec(Section):
             ("constraints", tuple(each.metric for each in self.parsed_constraints)),
         ):
             for name in names:
+                if name in catalog.COSTS.names() and name not in known:
+                    raise SpecError(
+                        f"{where}: {name} is not known of the networks of {self.task.name}, which "
+                        f"stand in a table; allowed: {', '.join(known)}"
+                    )
                 if name not in known:
                     allowed = nearest(name, list(known))
                     raise SpecError(f"{where}: unknown metric {name!r}; {allowed}")
@@ -146,8 +152,9 @@ class SearchSpec(Section):
     def _check_recipes(self) -> None:
         declared = catalog.TASKS.load(self.task.name)
         options = self.task.configured(catalog.TASKS, "task")
-        check_unit(self.evaluation, declared.unit, self.task.name, "evaluation")
-        check_unit(self.latency, declared.unit, self.task.name, "latency")
+        # None but a task of rows has anything against a key of the last three.
+        for where in ("evaluation", "latency", "fidelity", "gate", "confirmation"):
+            check_unit(getattr(self, where), declared.unit, self.task.name, where)
         for where, recipe in (("supernet", self.supernet), ("standalone", self.standalone)):
             check_unit(recipe, declared.unit, self.task.name, where)
             if recipe.augmentation.flip and not declared.flips_safe(options):
@@ -180,12 +187,20 @@ class SearchSpec(Section):
         shape: TaskShape = declared.shape(self.task.configured(catalog.TASKS, "task"))
         return shape
 
+    @property
+    def looked_up(self) -> bool:
+        """Whether trials are looked up in a table: there is no supernet and nothing is trained."""
+        unit: Unit = catalog.TASKS.load(self.task.name, "task").unit
+        return unit == "rows"
+
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """Every metric by name that the task and the cost models can give."""
         task = catalog.TASKS.load(self.task.name, "task").metrics
         found = {metric.name: metric for metric in task}
         for name in catalog.COSTS.names():
+            if not can_tell(self.task_shape, name):
+                continue
             metric = catalog.COSTS.load(name).metric
             if metric.name != name or name in found:
                 raise DuplicateName(
@@ -231,7 +246,10 @@ class SearchSpec(Section):
     def supernet_digest(self) -> str:
         """Digest of what decides the supernet's weights: space, task, recipe and seed."""
         content = self._training(self.supernet)
-        content |= {"space": self.search_space.digest, "seed": self.seed}
+        content |= {"space": self.search_space.digest}
+        if not self.looked_up:
+            # A table has the same scores for every seed.
+            content |= {"seed": self.seed}
         if self.supernet.stability is not None:
             # These examples say when the training may stop; the name is older than they are.
             content["images"] = self.evaluation.examples
@@ -280,9 +298,13 @@ def load_spec(
 
 
 def _with_resolved_task(spec: SearchSpec) -> SearchSpec:
-    # As with the space: a resumed search never meets a folder that has changed.
+    # As with the space: a resumed search never meets a folder, or a table, that has changed.
     options = spec.task.configured(catalog.TASKS, "task")
-    resolved = catalog.TASKS.load(spec.task.name).resolved(options)
+    declared = catalog.TASKS.load(spec.task.name)
+    if spec.looked_up and not isinstance(spec.search_space, ListedSpace):
+        held = declared.held_in(spec.search_space, options)
+        return SearchSpec.model_validate({**spec.to_json(), "space": held})
+    resolved = declared.resolved(options)
     before, after = (each.model_dump(mode="json") for each in (options, resolved))
     if before == after:
         return spec

@@ -18,7 +18,7 @@ from nas.registry import nearest
 from nas.space.digest import digest
 from nas.space.dimension import DEPTH, Count, Word, dimension, dimensions
 from nas.space.fields import dumped, mapping, parsed
-from nas.space.layer import DecoderLayer, EncoderLayer, Layer, attention_fields
+from nas.space.layer import BertLayer, DecoderLayer, EncoderLayer, Layer, attention_fields
 from nas.space.reading import path_of
 
 STEMS = ("patch", "conv")
@@ -205,7 +205,24 @@ class EncoderDecoder(Architecture):
     stacks = (Stack("encoder", EncoderLayer), Stack("decoder", DecoderLayer))
 
 
-KINDS: Mapping[str, type[Architecture]] = {each.kind: each for each in (Encoder, EncoderDecoder)}
+@dataclasses.dataclass(frozen=True)
+class BertEncoder(Architecture):
+    """A sentence encoder of NAS-Bench-BERT, which is known by its row there and never built.
+
+    Serianni and Kalita, Training-free neural architecture search for RNNs and transformers (ACL
+    2023).
+    """
+
+    width: int = dimension(Count())
+    layers: tuple[BertLayer, ...] = ()
+
+    kind = "nas_bench_bert"
+    stacks = (Stack("", BertLayer),)
+
+
+KINDS: Mapping[str, type[Architecture]] = {
+    each.kind: each for each in (Encoder, EncoderDecoder, BertEncoder)
+}
 
 
 def load_architecture(path: str | Path) -> Architecture:

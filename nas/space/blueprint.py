@@ -12,10 +12,10 @@ from functools import lru_cache
 
 from nas.errors import SpecError
 from nas.operators.declaration import Parameter, Sizes
-from nas.space.architecture import Architecture, Encoder, EncoderDecoder, Stack
+from nas.space.architecture import Architecture, BertEncoder, Encoder, EncoderDecoder, Stack
 from nas.space.part import Part, StackShape, layer_parts, norm_part
 from nas.space.search_space import SearchSpace
-from nas.space.task_shape import ImageShape, TaskShape, TextShape
+from nas.space.task_shape import ImageShape, TabledShape, TaskShape, TextShape
 
 
 def tokens(architecture: Encoder, shape: ImageShape) -> int:
@@ -44,6 +44,8 @@ def stack_shapes(architecture: Architecture, shape: TaskShape) -> tuple[StackSha
             memory_depth=len(architecture.encoder_layers),
         )
         return encoder, decoder
+    if isinstance(architecture, BertEncoder) and isinstance(shape, TabledShape):
+        return (StackShape(architecture.width, tokens=0, norm=""),)
     _check_kind(architecture.kind, shape)
     raise TypeError(f"{type(architecture).__name__} is no kind of network that has parts")
 
@@ -63,24 +65,31 @@ def layer_path(stack: Stack, index: int) -> str:
 
 
 def outer_parts(architecture: Architecture, shape: TaskShape) -> tuple[Part, ...]:
-    """The parts outside the layers: embeddings, positions, final norms and output layer."""
+    """The parts outside the layers: embeddings, positions, final norms and output layer.
+
+    None of a network that only a table knows: what stands there is the same for all.
+    """
     common = stack_shapes(architecture, shape)
+    if isinstance(shape, TabledShape):
+        return ()
     if isinstance(architecture, Encoder):
         assert isinstance(shape, ImageShape), "its stack has a grid"
         patch, stem, position = architecture.patch_size, architecture.stem, architecture.position
         return _image_parts(common[0], patch, stem, position, shape)
     assert isinstance(shape, TextShape), "it has two stacks"
-    assert isinstance(architecture, EncoderDecoder), "there are two kinds of networks"
+    assert isinstance(architecture, EncoderDecoder), "no other kind has two"
     encoder, decoder = (replace(each, memory_depth=0) for each in common)
     return _text_parts(encoder, decoder, architecture.embeddings, shape)
 
 
 def _check_kind(kind: str, shape: TaskShape) -> None:
-    gives, allowed = (
-        ("images", Encoder.kind)
-        if isinstance(shape, ImageShape)
-        else ("sentence pairs", EncoderDecoder.kind)
-    )
+    match shape:
+        case ImageShape():
+            gives, allowed = "images", Encoder.kind
+        case TextShape():
+            gives, allowed = "sentence pairs", EncoderDecoder.kind
+        case TabledShape():
+            gives, allowed = "rows of a table", shape.kind
     if kind != allowed:
         raise SpecError(f"kind: {kind} given; the task gives {gives}: {allowed} is allowed")
 

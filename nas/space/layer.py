@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from nas import catalog
 from nas.operators.declaration import Choice
 from nas.space.dimension import (
     ATTENTIONS,
@@ -15,6 +16,7 @@ from nas.space.dimension import (
     Dimension,
     Operator,
     Ratio,
+    Word,
     dimension,
     dimensions,
 )
@@ -36,6 +38,11 @@ class Layer:
     def attentions(self) -> tuple[Choice, ...]:
         """The attention types at the layer's sites."""
         return tuple(getattr(self, name) for name in attention_fields(type(self)))
+
+    @property
+    def efficient(self) -> tuple[bool, ...]:
+        """Of each site, whether what stands there takes less than the square of the tokens."""
+        return tuple(catalog.ATTENTIONS.load(each.type).efficient for each in self.attentions)
 
     @cached_property
     def _hash(self) -> int:
@@ -87,6 +94,32 @@ class DecoderLayer(Layer):
     ffn: Choice = dimension(FFN, Choice("mlp"))  # noqa: RUF009
 
     __hash__ = Layer.__hash__
+
+
+@dataclasses.dataclass(frozen=True)
+class BertLayer(Layer):
+    """One layer of NAS-Bench-BERT: an operation, then `ffn_count` FFNs one after the other.
+
+    Self-attention (`SA`: scaled dot product, weighted multiplicative), a linear transform (`LT`:
+    Fourier, cosine) or a depthwise-separable convolution (`DSC`, by kernel size).
+    """
+
+    operation: str = dimension(Word(("SA/SDP", "SA/WMA", "LT/DFT", "LT/DCT", "DSC/5", "DSC/9")))
+    heads: int = dimension(HEADS)
+    ffn_width: int = dimension(Count())
+    ffn_count: int = dimension(Count(maximum=16))
+
+    __hash__ = Layer.__hash__
+
+    @property
+    def attentions(self) -> tuple[Choice, ...]:
+        """What stands where attention would: the operation."""
+        return (Choice(self.operation),)
+
+    @property
+    def efficient(self) -> tuple[bool, ...]:
+        """All but self-attention."""
+        return (not self.operation.startswith("SA/"),)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from nas.space.architecture import KINDS, Architecture, Encoder, Stack
 from nas.space.dimension import DEPTH, Dimension, defaults, dimensions
 from nas.space.gene import StackChoices
 from nas.space.layer import Alias, EncoderLayer, Layer, aliases
+from nas.space.listed import listed_in
 from nas.space.reading import read_yaml
 from nas.space.search_space import SearchSpace
 
@@ -54,6 +55,7 @@ def _choices(kind: Dimension) -> Any:
 
 # A factory, because a default would stand in the schema.
 _OPTIONAL = Field(default_factory=lambda: None)
+_Genome = tuple[Annotated[int, Field(strict=True, ge=-1)], ...]
 _FORBID = ConfigDict(extra="forbid", frozen=True)
 create_model = cast(Callable[..., type[BaseModel]], _create_model)
 
@@ -95,6 +97,7 @@ def _space_model(owner: type[Architecture]) -> type[BaseModel]:
         name=(Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")], ...),
         description=(str, ""),
         kind=(Literal[owner.kind], owner.kind if owner is Encoder else ...),
+        listed=(tuple[_Genome, ...] | None, _OPTIONAL),
         **fields,
     )
 
@@ -218,7 +221,13 @@ def _space(given: Any, source: str) -> SearchSpace:
             network[name] = said[name]
     network = {name: network[name] for name in dimensions(owner) if name in network}
     _leave_out_defaults(owner, [network])
-    return SearchSpace(said["name"], kind, network, tuple(stacks))
+    grid = SearchSpace(said["name"], kind, network, tuple(stacks))
+    if said.get("listed") is None:
+        return grid
+    try:
+        return listed_in(grid, said["listed"])
+    except SpecError as error:
+        raise SpecError(f"{source}: listed: {error}") from error
 
 
 Single = dict[str, dict[int, Any]]

@@ -11,7 +11,7 @@ from typing import Any
 from nas import catalog
 from nas.operators.declaration import Choice, Parameter, Site, Sizes
 from nas.space.dimension import resolve
-from nas.space.layer import DecoderLayer, Layer
+from nas.space.layer import BertLayer, DecoderLayer, Layer
 
 GROUPS = ("embedding", "projections", "attention", "ffn", "head")
 
@@ -79,6 +79,8 @@ def norm_part(path: str, common: StackShape) -> Part:
 @lru_cache(maxsize=16_384)
 def layer_parts(layer: Layer, common: StackShape) -> tuple[Part, ...]:
     """The parts of one layer in the order in which they run; paths are relative to the layer."""
+    if isinstance(layer, BertLayer):
+        return _bert_parts(layer, common)
     site: Site = "encoder_self"
     crossing: tuple[Part, ...] = ()
     if isinstance(layer, DecoderLayer):
@@ -94,6 +96,28 @@ def layer_parts(layer: Layer, common: StackShape) -> tuple[Part, ...]:
     joining = 2 * memory + 2 * stream
     held = (max(part.activations + memory, joining) for part in parts)
     return tuple(replace(part, activations=most) for part, most in zip(parts, held, strict=True))
+
+
+def _bert_parts(layer: BertLayer, common: StackShape) -> tuple[Part, ...]:
+    """Tensors alone, as nothing says what such a layer is fed.
+
+    Self-attention has four maps of the width, a linear transform none, a separable convolution one
+    map and a kernel a channel; each FFN two maps. Norms are left out.
+    """
+    kind, _, option = layer.operation.partition("/")
+    maps = {"SA": 4, "LT": 0, "DSC": 1}[kind]
+    own = {"weight": Parameter((maps, "width"), ("width",)), "bias": Parameter((maps, "width"))}
+    if kind == "DSC":
+        own["kernel"] = Parameter(("width",), (int(option),))
+    count = layer.ffn_count
+    ffn = {
+        "in_weight": Parameter((count, "ffn_width"), ("width",)),
+        "in_bias": Parameter((count, "ffn_width")),
+        "out_weight": Parameter((count, "width"), ("ffn_width",)),
+        "out_bias": Parameter((count, "width")),
+    }
+    sizes = {"width": common.width, "ffn_width": layer.ffn_width}
+    return Part("operation", layer.operation, own, sizes), Part("ffn", "mlp", ffn, sizes)
 
 
 def span(layer: DecoderLayer, common: StackShape) -> int:

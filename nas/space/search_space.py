@@ -106,6 +106,10 @@ class SearchSpace:
             values[stack.field("layers")] = tuple(layers)
         return self.owner(**values)
 
+    def closest(self, genome: Genome) -> Architecture:
+        """The architecture of a genome; where some of a grid are listed alone, the nearest."""
+        return self.build(genome)
+
     def genome(self, architecture: Architecture) -> Genome:
         """The choices that give this architecture; raises `SpecError` where there are none."""
         if architecture.kind != self.kind:

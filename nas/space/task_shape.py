@@ -57,4 +57,20 @@ def longest_target(source_tokens: Any, ratio: float, margin: int) -> Any:
     return -(-(ratio * source_tokens + margin) // 1)
 
 
-TaskShape = ImageShape | TextShape
+@dataclass(frozen=True)
+class TabledShape:
+    """Of what networks of this `kind` are fed nothing is known: a table has their scores.
+
+    Of their costs only those named in `costs` can be told.
+    """
+
+    kind: str
+    costs: tuple[str, ...] = ("params",)
+
+
+TaskShape = ImageShape | TextShape | TabledShape
+
+
+def can_tell(shape: TaskShape, cost: str) -> bool:
+    """Whether the cost of this name can be told of networks on the shape."""
+    return not isinstance(shape, TabledShape) or cost in shape.costs

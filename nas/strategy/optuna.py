@@ -276,7 +276,7 @@ class Parameters:
         for position, order in self._orders.items():
             genome[position] = order[values[self._names[position]]]
         active = set(self.space.active(genome))
-        return self.space.build(tuple(g if i in active else -1 for i, g in enumerate(genome)))
+        return self.space.closest(tuple(g if i in active else -1 for i, g in enumerate(genome)))
 
     def given_to(self, trial: FrozenTrial, architecture: Architecture) -> FrozenTrial:
         """The trial, with the parameters of this architecture."""

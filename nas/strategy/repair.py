@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nas.errors import NothingFeasible
 from nas.search.problem import Problem
 from nas.space.architecture import Architecture
 from nas.space.gene import End, Genome
+from nas.space.listed import ListedSpace
 from nas.space.search_space import SearchSpace
 
 # Spaces up to this size are searched to the end before anything is called impossible.
@@ -29,7 +31,8 @@ def repair(architecture: Architecture, problem: Problem, rng: random.Random) -> 
     rest does not suffice. A dead end is left by changing a few genes at random, then by starting
     from the smallest and the largest architecture with the same attention types, then, in spaces of
     at most `ENUMERABLE`, by looking at all. Under one bound on a cost that each gene moves one way,
-    the first descent succeeds whenever any architecture of the space does.
+    the first descent succeeds whenever any architecture of the space does. In a space of listed
+    architectures it is the nearest of them.
 
     Raises `NothingFeasible` with the lowest violation found where no attempt succeeds.
     """
@@ -37,6 +40,14 @@ def repair(architecture: Architecture, problem: Problem, rng: random.Random) -> 
     if lowest == 0:
         return architecture
     space = problem.space
+    if isinstance(space, ListedSpace):
+        # Single changes would leave the list.
+        fitting = [each for each in space.enumerate() if problem.analytic_violation(each) == 0]
+        if fitting:
+            kept = replace(space, listed=tuple(map(space.genome, fitting)))
+            return kept.nearest(space.genome(architecture), rng)
+        lowest = min(map(problem.analytic_violation, space.enumerate()))
+        raise _nothing(problem, lowest)
     starts = [architecture]
     for end in ENDS:
         extreme = space.extreme(end).replace_attention_like(architecture)
@@ -50,10 +61,14 @@ def repair(architecture: Architecture, problem: Problem, rng: random.Random) -> 
         fitting = [each for each in space.enumerate() if problem.analytic_violation(each) == 0]
         if fitting:
             return rng.choice(fitting)
+    raise _nothing(problem, lowest)
+
+
+def _nothing(problem: Problem, lowest: float) -> NothingFeasible:
     wanted = " and ".join(f"'{each}'" for each in problem.analytic_constraints)
-    raise NothingFeasible(
-        f"no architecture of {space.name} that meets {wanted} was found; the best found misses "
-        f"them by {lowest:.2%} of the bounds"
+    return NothingFeasible(
+        f"no architecture of {problem.space.name} that meets {wanted} was found; the best found "
+        f"misses them by {lowest:.2%} of the bounds"
     )
 
 

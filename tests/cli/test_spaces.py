@@ -99,7 +99,8 @@ def test_a_broken_file_hides_no_other_space(
 
 def test_schema_is_json() -> None:
     forms = [form["properties"] for form in nas("spaces", "schema").json["anyOf"]]
-    assert [form["kind"]["const"] for form in forms] == ["encoder", "encoder_decoder"]
+    kinds = [form["kind"]["const"] for form in forms]
+    assert kinds == ["encoder", "encoder_decoder", "nas_bench_bert"]
     assert "patch_size" in forms[0]
     assert {"encoder", "decoder"} <= set(forms[1])
 

@@ -28,12 +28,12 @@ from nas.space.part import GROUPS
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import ImageShape, TaskShape
 from tests.operators.conformance import bytes_an_image
-from tests.space.spaces import SHIPPED, SMALL, shape_of
+from tests.space.spaces import BUILT, SMALL, shape_of
 
 SHAPE = ImageShape(side=8, channels=3, classes=10)
 ANALYTIC = (PARAMS, FLOPS, ACTIVATION_BYTES)
 # What is made for 224 px is counted at two patches a side: the formulas are the same.
-SHAPES = {name: shape_of(load_space(name)) for name in SHIPPED}
+SHAPES = {name: shape_of(load_space(name)) for name in BUILT}
 
 
 def named(case: object) -> str:
@@ -46,7 +46,7 @@ def drawn(space: SearchSpace, count: int) -> list[Architecture]:
 
 
 CASES: list[tuple[Architecture, TaskShape]] = [
-    *((each, SHAPES[name]) for name in SHIPPED for each in drawn(load_space(name), 4)),
+    *((each, SHAPES[name]) for name in BUILT for each in drawn(load_space(name), 4)),
     *((each, SHAPE) for space in SMALL.values() for each in drawn(space, 8)),
 ]
 # Translation networks are held against torch in test_translation_costs.py.
@@ -140,7 +140,7 @@ def test_a_plain_network_by_hand() -> None:
 
 @pytest.mark.parametrize("cost", ANALYTIC, ids=lambda cost: cost.metric.name)
 class TestBounds:
-    @pytest.mark.parametrize("name", SHIPPED)
+    @pytest.mark.parametrize("name", BUILT)
     def test_no_architecture_of_a_shipped_space_lies_beyond(
         self, cost: AnalyticCost, name: str
     ) -> None:

@@ -12,21 +12,21 @@ from nas.model.network import StandaloneNetwork
 from nas.model.supernet import Supernet
 from nas.space.gene import End
 from nas.space.loader import load_space
-from nas.space.task_shape import ImageShape, TaskShape
+from nas.space.task_shape import ImageShape, TextShape
 from tests.model.cases import images
 from tests.model.translation_cases import batch, text_pairs
-from tests.space.spaces import SHIPPED, shape_of
+from tests.space.spaces import BUILT, shape_of
 
 ENDS: tuple[End, ...] = ("smallest", "largest")
 
 
 def test_there_are_spaces_of_both_kinds() -> None:
-    kinds = [load_space(name).kind for name in SHIPPED]
+    kinds = [load_space(name).kind for name in BUILT]
     assert kinds.count("encoder") >= 7
     assert kinds.count("encoder_decoder") >= 6
 
 
-def examples(count: int, shape: TaskShape) -> tuple[Any, Tensor]:
+def examples(count: int, shape: ImageShape | TextShape) -> tuple[Any, Tensor]:
     """So many examples as a network takes them, and a label for each of its rows of scores."""
     if isinstance(shape, ImageShape):
         return images(count, shape), torch.tensor([1, 7])[:count]
@@ -35,7 +35,7 @@ def examples(count: int, shape: TaskShape) -> tuple[Any, Tensor]:
     return pairs, torch.randint(4, 50, (rows,), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", BUILT)
 @pytest.mark.parametrize("end", ENDS)
 def test_both_ends_train_a_step(name: str, end: End) -> None:
     space = load_space(name)
@@ -56,7 +56,7 @@ def test_both_ends_train_a_step(name: str, end: End) -> None:
         assert losses[1] < losses[0]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", BUILT)
 def test_the_largest_runs_under_bfloat16_autocast(name: str) -> None:
     space = load_space(name)
     shape = shape_of(space)
@@ -67,7 +67,7 @@ def test_the_largest_runs_under_bfloat16_autocast(name: str) -> None:
             assert bool(network(inputs).isfinite().all())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", BUILT)
 def test_one_supernet_trains_them_all(name: str) -> None:
     space = load_space(name)
     shape = shape_of(space)

@@ -265,7 +265,7 @@ class TestWorkers:
         given = replace(setup, spec=json.dumps(endless.to_json()), supernet=tmp_path / "endless")
         running = executor.train(given)
         next(running)
-        for pid in children_named("ray::train"):
+        for pid in children_named("ray::prepare"):
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(MachineUnavailable, match="the worker that trained the supernet died"):
             list(running)

@@ -117,6 +117,7 @@ class TestSchema:
         for name, field in SearchSpec.model_fields.items():
             assert request_schema()["properties"][name].get("description") or section_of(field)
 
+    @pytest.mark.usefixtures("bert_table")
     @pytest.mark.parametrize("path", REQUESTS, ids=lambda path: path.stem)
     def test_it_takes_what_ships_as_written_and_as_recorded(self, path: Path) -> None:
         self.VALIDATOR.validate(yaml.safe_load(path.read_text()))

@@ -32,6 +32,7 @@ def spec_of(**changes: Any) -> SearchSpec:
 
 
 class TestForm:
+    @pytest.mark.usefixtures("bert_table")
     @pytest.mark.parametrize("path", REQUESTS, ids=lambda path: path.stem)
     def test_every_shipped_request_loads_and_comes_back(self, path: Path) -> None:
         spec = load_spec(path)

@@ -1,14 +1,16 @@
 """Is a space of listed architectures closed, and can it be searched as any other?"""
 
 import dataclasses
+import json
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nas.errors import SpecError
 from nas.space.architecture import Architecture
-from nas.space.listed import ListedSpace
+from nas.space.listed import ListedSpace, listed_in
 from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
 
@@ -75,3 +77,50 @@ def test_the_nearest_is_nearest(space: ListedSpace) -> None:
 def test_another_list_is_another_space(space: ListedSpace) -> None:
     fewer = dataclasses.replace(space, listed=space.listed[1:])
     assert fewer.digest != space.digest == listed().digest
+
+
+def test_its_json_gives_it_back(space: ListedSpace) -> None:
+    again = load_space(json.loads(json.dumps(space.to_json())))
+    assert again == space
+    assert again.digest == space.digest
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ([], "listed: an empty list"),
+        ([[0, 0]], r"listed: 0: \[0, 0\] is no genome of digits_tiny"),
+        ([[*GRID.genome(GRID.extreme("largest"))]] * 2, "listed: 1 genomes are there twice"),
+        ([[9, *GRID.genome(GRID.extreme("largest"))[1:]]], "listed: 0: .* is no genome"),
+        ([[0, *GRID.genome(GRID.extreme("largest"))[1:]]], "listed: 0: .* is no genome"),
+        ([[*GRID.genome(GRID.extreme("largest"))[:-1], -1]], "listed: 0: .* is no genome"),
+        ([["0"]], r"listed\.0\.0: .*integer"),
+        (3, "listed: a list is required, 3 given"),
+    ],
+)
+def test_a_list_that_is_none_of_the_grid_is_refused(listed: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_space({**GRID.to_json(), "listed": listed})
+
+
+def test_its_homogeneous_part_is_listed_too() -> None:
+    softmax, cosformer, linear = GRID.all_attentions
+    members = [GRID.extreme("largest", softmax), GRID.extreme("smallest", linear)]
+    mixed = GRID.extreme("largest", softmax, cosformer)
+    space = listed_in(GRID, [GRID.genome(each) for each in (*members, mixed)])
+    assert [space.allows_everywhere(each) for each in (softmax, cosformer, linear)] == [
+        True,
+        False,
+        True,
+    ]
+    assert [*space.homogeneous(linear).enumerate()] == members[1:]
+    with pytest.raises(SpecError, match="none of its list has attention cosformer alone"):
+        space.homogeneous(cosformer)
+
+
+def test_the_closest_of_any_genome_is_listed(space: ListedSpace) -> None:
+    for each in space.enumerate():
+        assert space.closest(space.genome(each)) == each
+    other = next(each for each in GRID.enumerate() if not space.contains(each))
+    assert GRID.closest(GRID.genome(other)) == other
+    assert space.contains(space.closest(GRID.genome(other)))

@@ -171,7 +171,10 @@ class TestBadSpaces:
             ),
             ({"widht": 16}, r"widht: unknown key; did you mean 'width'\? allowed: .*patch_size"),
             ({1: 2}, r"1: Keys should be strings"),
-            ({"kind": "decoder"}, r"kind: 'decoder' given; allowed: encoder, encoder_decoder$"),
+            (
+                {"kind": "decoder"},
+                r"kind: 'decoder' given; allowed: encoder, encoder_decoder, nas_bench_bert$",
+            ),
             ({"kind": ["encoder"]}, r"kind: \['encoder'\] given; allowed: encoder, "),
             ({"name": "No Name"}, r"name: String should match pattern .* 'No Name' given"),
             ({"stem": "covn"}, r"stem: choice 1: unknown name 'covn'; did you mean 'conv'"),

@@ -24,6 +24,7 @@ from nas.space.loader import load_space
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import ImageShape
 from tests.space.spaces import (
+    BUILT,
     GIVEN,
     LAYERS,
     OVERRIDDEN,
@@ -210,7 +211,7 @@ class TestExtremes:
         for layer, choices in zip(extreme.layers, space.stacks[0].layers, strict=False):
             assert layer.heads == pick(choices["heads"])
 
-    @pytest.mark.parametrize("name", SHIPPED)
+    @pytest.mark.parametrize("name", BUILT)
     def test_flops_of_every_architecture_lie_between(self, name: str) -> None:
         space = load_space(name)
         rng, shape = random.Random(0), shape_of(space)
