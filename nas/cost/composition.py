@@ -21,8 +21,8 @@ from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
 from nas.space.task_shape import TaskShape, TextShape
 
-# A part's figures: how often it is there, its MACs in millions, its activations in thousands.
-FIGURES = (("count", 1), ("MMACs", 1_000_000), ("kactivations", 1_000))
+# A part's figures and their units: how often it is there, its arithmetic, what it reads and moves.
+FIGURES = (("count", 1), ("MMACs", 1_000_000), ("kparams", 1_000), ("kactivations", 1_000))
 OUTER = "outside the layers"
 
 
@@ -41,8 +41,8 @@ class Composition:
 
     `sorts` are the parts told apart: where attention stands and its type, the FFN, and whatever is
     outside the layers. A layer's time is taken to be a sum over its parts, each as long as a call
-    takes, its arithmetic and the elements that it moves: so attention types are told apart layer by
-    layer, while places, which hardly matter to a clock, are not.
+    takes, its arithmetic, and the weights and activations that it moves: so attention types are
+    told apart layer by layer, while places, which hardly matter to a clock, are not.
     """
 
     space: SearchSpace
@@ -96,7 +96,7 @@ class Composition:
         for sort, part in parts:
             if (start := place.get(sort)) is not None:
                 macs = sum(count for _, count in part.macs)
-                for offset, figure in enumerate((1, macs, part.activations)):
+                for offset, figure in enumerate((1, macs, part.params, part.activations)):
                     row[start + offset] += figure
         return row
 

@@ -52,11 +52,11 @@ class Errors:
 
     @property
     def trusted(self) -> bool:
-        """Whether it orders networks, and no worse than a count of parameters does."""
-        if self.tau.tau is None:
+        """Whether it is shown to order networks, and no worse than a count of parameters does."""
+        if self.tau.tau is None or self.tau.low is None:
             return False
         counted = 0.0 if self.params is None else abs(self.params.tau or 0.0)
-        return self.tau.tau > 0 and self.tau.tau >= counted
+        return self.tau.low > 0 and self.tau.tau >= counted
 
 
 @dataclass(frozen=True)

@@ -59,13 +59,10 @@ def summarize(
 
     Supernet scores (search and controls) and stand-alone results (confirmed) are never mixed.
     `later_constraints` are those of the request that were chosen when its trials were known: no
-    comparison under them has a verdict. `facts` are the record's: what a ranker did in a test, and
-    what costs were predicted by.
+    comparison under them has a verdict. `facts` are the record's: a ranker's test, what predicted.
     """
-    facts = facts or {}
-    ranker_test = RankerTest.of(facts)
-    objectives = spec.parsed_objectives
-    primary = spec.primary.metric
+    ranker_test = RankerTest.of(facts or {})
+    objectives, primary = spec.parsed_objectives, spec.primary.metric
     pools, held = control_pools(trials), judged(trials)
     front = front_of(spec, trials)
     learnt = _learnt(spec, trials)
@@ -108,7 +105,7 @@ def summarize(
         confirmation=confirmation(spec, primary, trials, attentions),
         fidelity=checked,
         ranker_test=ranker_test,
-        predicted=predicted_costs(spec, trials, facts),
+        predicted=predicted_costs(spec, trials, facts or {}),
         gate=judge(spec.gate, checked, ranker_test, looked_up=spec.looked_up),
         looked_up=spec.looked_up,
     )

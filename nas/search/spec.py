@@ -152,8 +152,8 @@ class SearchSpec(Section):
     def _check_recipes(self) -> None:
         declared = catalog.TASKS.load(self.task.name)
         options = self.task.configured(catalog.TASKS, "task")
-        # None but a task of rows has anything against a key of the last three.
-        for where in ("evaluation", "latency", "fidelity", "gate", "confirmation"):
+        # None but a task of rows has anything against a key of the last ones.
+        for where in ("evaluation", "latency", "prediction", "fidelity", "gate", "confirmation"):
             check_unit(getattr(self, where), declared.unit, self.task.name, where)
         for where, recipe in (("supernet", self.supernet), ("standalone", self.standalone)):
             check_unit(recipe, declared.unit, self.task.name, where)

@@ -28,7 +28,6 @@ candidates at a front member's FLOPs. Trained alone are `fidelity` networks (doe
 them as training does?), those of a `rung` of successive halving, and the `confirmed`."""
 SLICES: frozenset[TrialRole] = frozenset({"search", "random", "homogeneous", "matched"})
 """Roles whose networks are scored as slices of the supernet on the same examples."""
-TRAINED_ALONE: frozenset[TrialRole] = frozenset({"fidelity", "rung", "confirmed"})
 ROLES: tuple[TrialRole, ...] = get_args(TrialRole)
 TrialState = Literal["succeeded", "infeasible", "failed"]
 

@@ -40,6 +40,7 @@ def asked() -> SearchSpec:
         objectives=["cross_entropy", "weight_bytes"],
         constraints=["layer_count <= 2", f"weight_bytes <= {BOUND}"],
         latency={"batch": BATCH},
+        prediction={"timings": 0},
     )
 
 

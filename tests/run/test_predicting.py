@@ -1,0 +1,165 @@
+"""Are measured costs predicted from timings, and the front's measured, whatever happens between?"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas import catalog
+from nas.cost.cost import Candidate
+from nas.cost.forecast import FORECASTS, from_text
+from nas.registry import Registry
+from nas.report.prediction import predicted_costs
+from nas.run import running, search
+from nas.run.submission import problem_of, submit
+from nas.run.workspace import Workspace
+from nas.search.pareto import front_of
+from nas.search.spec import SearchSpec
+from nas.search.trial import Trial, TrialRole
+from nas.space.task_shape import ImageShape
+from nas.store.sql import SqlStore
+from tests.run.cases import finish, no_projector, outcome, place_in, request, short_report
+from tests.run.plugged import MADE_UP_TIME
+
+TIMED = 24
+BOUND = 5.0
+SHAPE = ImageShape(8, 1, 10)
+Found = tuple[SearchSpec, Workspace, str]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _plugged() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "Projector", no_projector)
+        more = {"made_up_ms": "tests.run.plugged:MADE_UP_TIME"}
+        patch.setattr(catalog, "COSTS", Registry("cost", {**catalog.COSTS.entries, **more}))
+        yield
+
+
+def asked(**changes: Any) -> SearchSpec:
+    given = {
+        "objectives": ["cross_entropy", "made_up_ms"],
+        "constraints": [f"made_up_ms <= {BOUND}"],
+        "prediction": {"timings": TIMED},
+    }
+    return request(**{**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    place, spec = place_in(tmp_path_factory.mktemp("predicted")), asked()
+    return spec, place, finish(spec, place).id
+
+
+def of(found: Found, *roles: TrialRole) -> list[Trial]:
+    _, place, id = found
+    return [trial for trial in SqlStore(place.record_url).trials(id) if trial.role in roles]
+
+
+def truth(trial: Trial) -> float:
+    """What the plugged cost measures."""
+    return MADE_UP_TIME.figure(Candidate(trial.architecture, SHAPE)).value
+
+
+def test_networks_are_timed_and_nothing_else_of_them(found: Found) -> None:
+    trials = of(found, "timed")
+    assert len(trials) == TIMED
+    assert len({trial.architecture for trial in trials}) == TIMED
+    for trial in trials:
+        assert trial.metrics["made_up_ms"] == truth(trial)
+        assert "cross_entropy" not in trial.metrics
+    types = {name for trial in trials for name in map(str, trial.architecture.attentions)}
+    assert types == {str(each) for each in found[0].search_space.all_attentions}
+    depths = {trial.architecture.depth for trial in trials}
+    assert depths == set(found[0].search_space.stacks[0].depth)
+
+
+def test_candidates_and_controls_have_what_is_predicted(found: Found) -> None:
+    spec, place, id = found
+    facts = SqlStore(place.record_url).get(id).facts
+    forecast = from_text(spec, facts[FORECASTS])["made_up_ms"]
+    assert forecast.used
+    trials = of(found, "search", "random", "homogeneous")
+    assert len(trials) > spec.budget.trials
+    for trial in trials:
+        assert trial.metrics["made_up_ms"] == forecast.figure(trial.architecture)
+        assert trial.metrics["made_up_ms"] != truth(trial)
+
+
+def test_strategies_keep_a_constraint_on_it(found: Found) -> None:
+    spec, place, id = found
+    forecasts = from_text(spec, SqlStore(place.record_url).get(id).facts[FORECASTS])
+    problem = problem_of(spec, forecasts)
+    assert [each.metric for each in problem.analytic_constraints] == ["made_up_ms"]
+    assert not problem_of(spec).analytic_constraints
+    assert {trial.measurement.state for trial in of(found, "search", "random")} == {"succeeded"}
+
+
+def test_nothing_predicted_is_left_on_the_front(found: Found) -> None:
+    spec, place, id = found
+    trials = SqlStore(place.record_url).trials(id)
+    members = front_of(spec, trials).members
+    measured = {trial.architecture for trial in of(found, "remeasured")}
+    assert members
+    for member in members:
+        assert member.architecture in measured
+        assert member.metrics["made_up_ms"] == truth(member) <= BOUND
+    assert SqlStore(place.record_url).front(id) == tuple((t.role, t.index) for t in members)
+    # Each was measured once, and told from which trial it is.
+    labels = [trial.label for trial in of(found, "remeasured")]
+    assert len(set(labels)) == len(labels) == len(measured)
+
+
+def test_the_report_holds_both_beside_each_other(found: Found) -> None:
+    spec, place, id = found
+    record = SqlStore(place.record_url).get(id)
+    trials = SqlStore(place.record_url).trials(id)
+    (shown,) = predicted_costs(spec, trials, record.facts)
+    by_index = {trial.index: trial for trial in of(found, "search")}
+    assert len(shown.networks) == len(of(found, "remeasured"))
+    for each in shown.networks:
+        trial = by_index[each.index]
+        assert each.predicted == trial.metrics["made_up_ms"]
+        assert each.measured == truth(trial)
+        assert each.error == pytest.approx(abs(each.predicted / each.measured - 1))
+    assert shown.errors.count == TIMED
+
+
+@pytest.mark.parametrize("phase", ["timed", "search", "remeasured"])
+def test_stopped_anywhere_it_ends_with_the_same(found: Found, tmp_path: Path, phase: str) -> None:
+    spec, undisturbed, id = found
+    place = place_in(tmp_path)
+    record = submit(spec, place)
+
+    def stop(update: running.Update) -> None:
+        if (update.phase, update.done) == (phase, 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search.run(record.id, place, reporter=short_report, listener=stop)
+    search.run(record.id, place, reporter=short_report)
+    assert outcome(place, record.id) == outcome(undisturbed, id)
+    facts = [
+        SqlStore(each.record_url).get(i).facts
+        for each, i in ((place, record.id), (undisturbed, id))
+    ]
+    assert facts[0][FORECASTS] == facts[1][FORECASTS]
+
+
+def test_without_timings_every_candidate_is_measured(tmp_path: Path) -> None:
+    spec, place = asked(prediction={"timings": 0}, constraints=[]), place_in(tmp_path)
+    id = finish(spec, place).id
+    found = spec, place, id
+    assert not of(found, "timed", "remeasured")
+    for trial in of(found, "search", "random"):
+        assert trial.metrics["made_up_ms"] == truth(trial)
+    machines = SqlStore(place.record_url).get(id).facts["made_up_ms_provenance"]
+    assert machines == '["a made-up clock"]'
+    assert predicted_costs(spec, of(found, "search"), {}) == ()
+
+
+def test_an_exact_cost_takes_no_timings(tmp_path: Path) -> None:
+    spec, place = request(budget={"trials": 5}), place_in(tmp_path)
+    found = spec, place, finish(spec, place).id
+    assert not of(found, "timed", "remeasured")
+    assert FORECASTS not in SqlStore(place.record_url).get(found[2]).facts
