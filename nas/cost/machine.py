@@ -9,13 +9,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+HIGHEST = Path("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
+
 
 def machine(device: torch.device) -> str:
-    """The host, its GPU where the device is one, else its processor, and torch's version."""
+    """The host, its GPU where the device is one, else its processor, the clock, torch's version."""
     import torch
 
     what = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return f"{platform.node()}: {what}, torch {torch.__version__}"
+    rated = clock(device)
+    at = f" at up to {rated} MHz" if rated else ""
+    return f"{platform.node()}: {what}{at}, torch {torch.__version__}"
+
+
+def clock(device: torch.device) -> int | None:
+    """The highest clock in MHz; None where it cannot be read, as in most virtual machines."""
+    import torch
+
+    if device.type == "cuda":
+        # In kHz; older releases of torch do not tell it.
+        rate = getattr(torch.cuda.get_device_properties(device), "clock_rate", 0)
+        return rate // 1000 or None
+    try:
+        return int(HIGHEST.read_text(encoding="ascii")) // 1000
+    except (OSError, ValueError):
+        return None
 
 
 def processor() -> str:

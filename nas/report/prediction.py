@@ -41,6 +41,8 @@ class PredictedCost:
     """A measured cost's predictor: what it is, its errors, and the networks measured at the end."""
 
     metric: Metric
+    workload: str
+    """On what it was timed, in words."""
     member: str
     used: bool
     """Whether candidates had its predictions; otherwise each was measured."""
@@ -61,15 +63,22 @@ def predicted_costs(
     found = remeasured(spec, trials)
     failed = sum(trial.role == "remeasured" and not trial.succeeded for trial in trials)
     return tuple(
-        _predicted(spec.metrics[name], forecast, found.get(name, []), failed)
+        _predicted(spec, name, forecast, found.get(name, []), failed)
         for name, forecast in forecasts.items()
     )
 
 
 def _predicted(
-    metric: Metric, forecast: Forecast, found: Sequence[Remeasured], failed: int
+    spec: SearchSpec, name: str, forecast: Forecast, found: Sequence[Remeasured], failed: int
 ) -> PredictedCost:
     networks = tuple(map(MeasuredNetwork.of, found))
-    median = statistics.median(each.error for each in networks) if networks else None
-    predictor, used = forecast.predictor, forecast.used
-    return PredictedCost(metric, predictor.member, used, predictor.errors, networks, median, failed)
+    return PredictedCost(
+        spec.metrics[name],
+        spec.latency.told(spec.task_shape),
+        forecast.predictor.member,
+        forecast.used,
+        forecast.predictor.errors,
+        networks,
+        statistics.median(each.error for each in networks) if networks else None,
+        failed,
+    )

@@ -7,6 +7,9 @@ from nas.report.fidelity import agreement
 from nas.report.prediction import BAR, PredictedCost
 from nas.report.table import Table, quantity
 
+# What a predictor's member sees, in words.
+MEMBERS = {"means": "averages over layers", "parts": "sums over parts"}
+
 
 def prediction_words(summary: Summary) -> list[str]:
     """What was predicted from how many timings, how right, and what the front took."""
@@ -22,9 +25,9 @@ def _words(found: PredictedCost) -> list[str]:
     name, errors = found.metric.name, found.errors
     counted = f", number of parameters alone {agreement(errors.params)}" if errors.params else ""
     said = [
-        f"{name} was learnt from {errors.count} timed networks: on timings held out the mean error "
-        f"is {errors.mape:.1%} [{errors.low:.1%}, {errors.high:.1%}], Kendall's tau "
-        f"{agreement(errors.tau)}{counted}."
+        f"{name} ({found.workload}) was learnt from {errors.count} timed networks, by "
+        f"{MEMBERS[found.member]}: on timings held out the mean error is {errors.mape:.1%} "
+        f"[{errors.low:.1%}, {errors.high:.1%}], Kendall's tau {agreement(errors.tau)}{counted}."
     ]
     if not found.used:
         return [*said, f"That is no better than counting, so {name} was measured of each network."]

@@ -33,6 +33,15 @@ class Workload(Section):
     repetitions: Annotated[Positive, Field(le=100_000)] = 20
     """Passes that are timed; their median counts."""
 
+    def told(self, shape: TaskShape) -> str:
+        """In words, for what a task of this shape takes of it."""
+        threads = f", {self.threads} thread{'s' * (self.threads != 1)}"
+        said = f"{self.device}, {self.dtype}, batch {self.batch}"
+        said += threads if self.device == "cpu" else ""
+        if isinstance(shape, TextShape):
+            said += f", beam {self.beam}, {self.source_length} to {self.target_length} tokens"
+        return said
+
     def to_json(self) -> dict[str, Any]:
         """All fields by name."""
         return self.model_dump(mode="json")

@@ -2,12 +2,14 @@
 
 import math
 import platform
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from nas.cost.latency import measure
+from nas.cost.machine import machine
 from nas.model.network import StandaloneNetwork
 from nas.search.workload import Workload
 from nas.space.loader import load_space
@@ -88,3 +90,16 @@ def test_a_figure_has_its_spread_and_its_machine(repetitions: int) -> None:
     assert found.details["latency_spread_ms"] >= 0
     assert platform.node() in found.machine
     assert torch.__version__ in found.machine
+
+
+def test_a_machine_tells_its_clock_where_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device("cpu")
+    file = tmp_path / "cpuinfo_max_freq"
+    monkeypatch.setattr("nas.cost.machine.HIGHEST", file)
+    assert "MHz" not in machine(device)
+    file.write_text("3500000\n")
+    assert "at up to 3500 MHz, torch" in machine(device)
+    file.write_text("unknown")
+    assert "MHz" not in machine(device)

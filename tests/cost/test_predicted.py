@@ -26,7 +26,9 @@ def additive(given: Columns) -> Floats:
 
 
 def linear(given: Columns) -> Floats:
-    return 5 + 2 * given.matrix[:, 0] + 0.01 * given.matrix[:, 1]
+    depth, width = given.matrix[:, 0], given.matrix[:, 1]
+    total: Floats = 5 + 2 * depth + 0.01 * width
+    return total
 
 
 def noisy(values: Floats, share: float, seed: int = 1) -> Floats:

@@ -84,7 +84,7 @@ def test_the_median_error_is_told(
     assert len(found.networks) == len(again)
     text = told(SPEC, [*searched, *again], facts)
     assert said in text
-    assert "latency_ms was learnt from 40 timed networks" in text
+    assert "latency_ms (cpu, float32, batch 1, 1 thread) was learnt from 40 timed" in text
     for member in summary.front:
         assert member.metrics["latency_ms"] == factor * took(member.architecture)
 
