@@ -16,6 +16,7 @@ from nas.cost.members import Floats, WeightedSum
 from nas.cost.predicted import Errors, Predictor
 from nas.search.problem import ExactCost, ExactCosts
 from nas.search.rank_correlation import RankAgreement
+from nas.search.remeasured import least
 from nas.search.spec import SearchSpec
 from nas.search.stages import FEWEST_TIMINGS
 from nas.search.trial import Trial
@@ -59,18 +60,18 @@ Forecasts = Mapping[str, Forecast]
 def learnt(spec: SearchSpec, trials: Sequence[Trial]) -> dict[str, Forecast]:
     """A forecast of each measured cost of a request, from its `timed` trials.
 
-    A pure function of them; empty where fewer than `FEWEST_TIMINGS` succeeded.
+    A pure function of them; empty where fewer than `FEWEST_TIMINGS` networks were timed.
     """
-    timed = [trial for trial in trials if trial.role == "timed" and trial.succeeded]
+    timed = least(trials, "timed")
     if len(timed) < FEWEST_TIMINGS:
         return {}
     shape, found = timed_shape(spec.task_shape, spec.latency), {}
-    codes = genome_of(spec.search_space, [trial.architecture for trial in timed])
+    codes = genome_of(spec.search_space, list(timed))
     composition = Composition.of(spec.search_space, shape, codes)
     designs = composition.designs(codes)
-    params = np.array([PARAMS.of(each.architecture, shape) for each in timed], dtype=np.float64)
+    params = np.array([PARAMS.of(each, shape) for each in timed], dtype=np.float64)
     for name in spec.measured_costs:
-        values = np.array([trial.metrics[name] for trial in timed], dtype=np.float64)
+        values = np.array([metrics[name] for metrics in timed.values()], dtype=np.float64)
         predictor = Predictor.fit(designs, values, seed=spec.seed, params=params)
         found[name] = Forecast(composition, predictor)
     return found

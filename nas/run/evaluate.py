@@ -35,8 +35,10 @@ from nas.search import fidelity, halving
 from nas.search.extent import EXTENT, fixed_extent
 from nas.search.halving import Rung
 from nas.search.recipe import batch_key
+from nas.search.remeasured import a_round
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import SLICES, Measurement, Proposal, Standing
+from nas.search.workload import Workload
 from nas.space.architecture import Architecture
 from nas.task.pieces import TranslationData
 from nas.task.task import Data, Examples, Scores, Task
@@ -249,10 +251,9 @@ class Evaluator:
         elif proposal.role == "confirmed":
             found, origins, network = self._trained(proposal)
         else:
-            # Timed, with the weights that it has in the supernet.
-            found, origins = {}, {}
-            network = partial(self.supernet.extract, architecture)
-        return self._measured(metrics | found, origins, architecture, network)
+            # Timed for a turn, with the weights that it has in the supernet.
+            return self._measured(metrics, {}, architecture, a_round(self.spec))
+        return self._measured(metrics | found, origins, architecture, self.spec.latency, network)
 
     def _scored(self, architecture: Architecture) -> Measurement:
         """A slice's scores and costs: measured ones as far as they are not predicted."""
@@ -261,19 +262,20 @@ class Evaluator:
         if refused is not None:
             return refused
         found, origins = self._sliced(architecture), {"evaluation": machine(self.device)}
-        network = partial(self.supernet.extract, architecture)
-        return self._measured(metrics | found, origins, architecture, network)
+        return self._measured(metrics | found, origins, architecture, self.spec.latency)
 
     def _measured(
         self,
         metrics: dict[str, float],
         origins: dict[str, str],
         architecture: Architecture,
-        network: Network,
+        workload: Workload,
+        network: Network | None = None,
     ) -> Measurement:
-        """These metrics, with the costs that they lack measured on this machine."""
+        """These metrics, with the costs that they lack measured here: of a slice, or a network."""
+        network = network or partial(self.supernet.extract, architecture)
         names = [name for name in self.spec.measured_costs if name not in metrics]
-        candidate = Candidate(architecture, self.spec.task_shape, self.spec.latency, network)
+        candidate = Candidate(architecture, self.spec.task_shape, workload, network)
         figures = measured(names, candidate)
         for name, figure in figures.items():
             metrics |= {**figure.details, name: figure.value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from nas.cost.forecast import FORECASTS, from_text, learnt, to_text
@@ -15,7 +16,7 @@ from nas.strategy.ranked import spread_out
 
 
 def predict_costs(running: Running) -> None:
-    """Times the request's `prediction.timings` networks and learns from them, or goes on.
+    """Times the request's `prediction.timings` networks in turns and learns from them, or goes on.
 
     What was learnt is a fact of the search, so that a resumed one predicts the same.
     """
@@ -29,7 +30,8 @@ def predict_costs(running: Running) -> None:
     running.enter("timed")
     problem, rng = problem_of(spec), random.Random(f"{spec.seed}/timed")
     drawn = spread_out(problem, set(), rng, count, count // 2)
-    proposals = [Proposal("timed", i, each) for i, each in enumerate(drawn)]
+    turns = spec.prediction.rounds * drawn
+    proposals = [Proposal("timed", i, each) for i, each in enumerate(turns)]
 
     def over(_: int) -> bool:
         left = running.left()
@@ -42,22 +44,24 @@ def predict_costs(running: Running) -> None:
 def measure_front(running: Running) -> None:
     """Measures the front's predicted costs, and those of who takes the place of who leaves it.
 
-    So at the end nothing predicted is left on the front, but where a measurement failed.
+    In each turn all of the front as it then is, until each of it had as many turns as are asked
+    for. So at the end nothing predicted is left on it, but where a measurement failed.
     """
-    spec = running.spec
+    spec, rounds = running.spec, running.spec.prediction.rounds
     if not any(each.used for each in from_text(spec, running.setup.forecasts).values()):
         return
     running.enter("remeasured")
     searched = running.store.trials(running.id, "search")
 
     def propose(measured: Sequence[Trial]) -> list[Proposal]:
-        known = {trial.architecture for trial in measured}
+        turns = Counter(trial.architecture for trial in measured)
         front = front_of(spec, [*searched, *measured]).members
-        fresh = [each for each in front if each.architecture not in known]
+        if all(turns[each.architecture] >= rounds for each in front):
+            return []
         return [
             Proposal("remeasured", len(measured) + i, each.architecture, f"search {each.index}")
-            for i, each in enumerate(fresh)
+            for i, each in enumerate(front)
         ]
 
-    running.evaluate("remeasured", propose, len(propose(())))
+    running.evaluate("remeasured", propose, rounds * len(propose(())))
     running.note_front(running.store.trials(running.id))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nas.search.spec import SearchSpec
-from nas.search.trial import Trial
+from nas.search.trial import Trial, TrialRole
+from nas.search.workload import Workload
+from nas.space.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,26 @@ class Remeasured:
         return abs(self.predicted - self.measured) / self.measured
 
 
+def a_round(spec: SearchSpec) -> Workload:
+    """On what a network is timed in one turn: a share of the workload's repetitions."""
+    share = -(-spec.latency.repetitions // spec.prediction.rounds)
+    return spec.latency.model_copy(update={"repetitions": share})
+
+
+def least(trials: Iterable[Trial], role: TrialRole) -> dict[Architecture, dict[str, float]]:
+    """What was measured of each network in a role: the least of its turns, metric by metric."""
+    found: dict[Architecture, dict[str, float]] = {}
+    for trial in sorted((t for t in trials if t.role == role), key=lambda each: each.index):
+        if trial.succeeded:
+            known = found.setdefault(trial.architecture, dict(trial.metrics))
+            known.update({name: min(x, known.get(name, x)) for name, x in trial.metrics.items()})
+    return found
+
+
 def with_measured(trials: Iterable[Trial]) -> list[Trial]:
     """The search's own trials, those that were `remeasured` with what was measured of them."""
     given = list(trials)
-    found = {t.architecture: t for t in given if t.role == "remeasured" and t.succeeded}
+    found = least(given, "remeasured")
     searched = [trial for trial in given if trial.role == "search"]
     return [
         _overlaid(trial, found[trial.architecture])
@@ -36,20 +54,20 @@ def with_measured(trials: Iterable[Trial]) -> list[Trial]:
     ]
 
 
-def _overlaid(trial: Trial, again: Trial) -> Trial:
-    metrics = {**trial.metrics, **again.metrics}
+def _overlaid(trial: Trial, again: Mapping[str, float]) -> Trial:
+    metrics = {**trial.metrics, **again}
     return replace(trial, measurement=replace(trial.measurement, metrics=metrics))
 
 
 def remeasured(spec: SearchSpec, trials: Sequence[Trial]) -> dict[str, list[Remeasured]]:
     """By measured cost what was predicted of the `remeasured` networks, in their order."""
     searched = {t.architecture: t for t in trials if t.role == "search" and t.succeeded}
-    again = sorted((t for t in trials if t.role == "remeasured"), key=lambda trial: trial.index)
+    again = least(trials, "remeasured")
     return {
         name: [
-            Remeasured(before, before.metrics[name], each.metrics[name])
-            for each in again
-            if each.succeeded and (before := searched.get(each.architecture)) is not None
+            Remeasured(before, before.metrics[name], metrics[name])
+            for architecture, metrics in again.items()
+            if (before := searched.get(architecture)) is not None
         ]
         for name in spec.measured_costs
     }

@@ -40,6 +40,9 @@ class Prediction(Section):
 
     timings: Annotated[Whole, Field(le=1000)] = 80
     """How many are timed, 10 at least; 0: none is predicted and every candidate measured."""
+    rounds: Annotated[Positive, Field(le=100)] = 5
+    """In how many turns networks are timed, one after the other, with `latency.repetitions` shared
+    among the turns. The least figure counts: what else a machine does only makes one slower."""
 
     @field_validator("timings")
     @classmethod

@@ -1,5 +1,6 @@
 """Are measured costs predicted from timings, and the front's measured, whatever happens between?"""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from nas.run.workspace import Workspace
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial, TrialRole
+from nas.search.workload import Workload
 from nas.space.task_shape import ImageShape
 from nas.store.sql import SqlStore
 from tests.run.cases import finish, no_projector, outcome, place_in, request, short_report
 from tests.run.plugged import MADE_UP_TIME
 
-TIMED = 24
+TIMED, ROUNDS = 24, 2
+TURN = 3
 BOUND = 5.0
 SHAPE = ImageShape(8, 1, 10)
 Found = tuple[SearchSpec, Workspace, str]
@@ -40,7 +43,8 @@ def asked(**changes: Any) -> SearchSpec:
     given = {
         "objectives": ["cross_entropy", "made_up_ms"],
         "constraints": [f"made_up_ms <= {BOUND}"],
-        "prediction": {"timings": TIMED},
+        "prediction": {"timings": TIMED, "rounds": ROUNDS},
+        "latency": {"repetitions": 2 * TURN},
     }
     return request(**{**given, **changes})
 
@@ -58,13 +62,16 @@ def of(found: Found, *roles: TrialRole) -> list[Trial]:
 
 def truth(trial: Trial) -> float:
     """What the plugged cost measures."""
-    return MADE_UP_TIME.figure(Candidate(trial.architecture, SHAPE)).value
+    workload = Workload(repetitions=TURN)
+    return MADE_UP_TIME.figure(Candidate(trial.architecture, SHAPE, workload)).value
 
 
 def test_networks_are_timed_and_nothing_else_of_them(found: Found) -> None:
     trials = of(found, "timed")
-    assert len(trials) == TIMED
-    assert len({trial.architecture for trial in trials}) == TIMED
+    # In turns: all of them once, and then again.
+    order = [trial.architecture for trial in sorted(trials, key=lambda each: each.index)]
+    assert len(set(order)) == TIMED
+    assert order == ROUNDS * order[:TIMED]
     for trial in trials:
         assert trial.metrics["made_up_ms"] == truth(trial)
         assert "cross_entropy" not in trial.metrics
@@ -105,9 +112,10 @@ def test_nothing_predicted_is_left_on_the_front(found: Found) -> None:
         assert member.architecture in measured
         assert member.metrics["made_up_ms"] == truth(member) <= BOUND
     assert SqlStore(place.record_url).front(id) == tuple((t.role, t.index) for t in members)
-    # Each was measured once, and told from which trial it is.
-    labels = [trial.label for trial in of(found, "remeasured")]
-    assert len(set(labels)) == len(labels) == len(measured)
+    # Each had its turns, and is told from which trial it is.
+    labels = Counter(trial.label for trial in of(found, "remeasured"))
+    assert len(labels) == len(measured)
+    assert {labels[f"search {member.index}"] for member in members} == {ROUNDS}
 
 
 def test_the_report_holds_both_beside_each_other(found: Found) -> None:
@@ -116,7 +124,7 @@ def test_the_report_holds_both_beside_each_other(found: Found) -> None:
     trials = SqlStore(place.record_url).trials(id)
     (shown,) = predicted_costs(spec, trials, record.facts)
     by_index = {trial.index: trial for trial in of(found, "search")}
-    assert len(shown.networks) == len(of(found, "remeasured"))
+    assert len(shown.networks) == len({each.architecture for each in of(found, "remeasured")})
     for each in shown.networks:
         trial = by_index[each.index]
         assert each.predicted == trial.metrics["made_up_ms"]
@@ -147,7 +155,8 @@ def test_stopped_anywhere_it_ends_with_the_same(found: Found, tmp_path: Path, ph
 
 
 def test_without_timings_every_candidate_is_measured(tmp_path: Path) -> None:
-    spec, place = asked(prediction={"timings": 0}, constraints=[]), place_in(tmp_path)
+    spec = asked(prediction={"timings": 0}, constraints=[], latency={"repetitions": TURN})
+    place = place_in(tmp_path)
     id = finish(spec, place).id
     found = spec, place, id
     assert not of(found, "timed", "remeasured")
