@@ -16,9 +16,9 @@ from nas.cost.members import Floats, WeightedSum
 from nas.cost.predicted import Errors, Predictor
 from nas.search.problem import ExactCost, ExactCosts
 from nas.search.rank_correlation import RankAgreement
-from nas.search.remeasured import least
 from nas.search.spec import SearchSpec
 from nas.search.stages import FEWEST_TIMINGS
+from nas.search.timing import steady
 from nas.search.trial import Trial
 from nas.space.architecture import Architecture
 from nas.space.population import Codes
@@ -62,7 +62,7 @@ def learnt(spec: SearchSpec, trials: Sequence[Trial]) -> dict[str, Forecast]:
 
     A pure function of them; empty where fewer than `FEWEST_TIMINGS` networks were timed.
     """
-    timed = least(trials, "timed")
+    timed = steady(trials, "timed")
     if len(timed) < FEWEST_TIMINGS:
         return {}
     shape, found = timed_shape(spec.task_shape, spec.latency), {}

@@ -35,8 +35,8 @@ from nas.search import fidelity, halving
 from nas.search.extent import EXTENT, fixed_extent
 from nas.search.halving import Rung
 from nas.search.recipe import batch_key
-from nas.search.remeasured import a_round
 from nas.search.spec import SearchSpec, load_spec
+from nas.search.timing import a_turn
 from nas.search.trial import SLICES, Measurement, Proposal, Standing
 from nas.search.workload import Workload
 from nas.space.architecture import Architecture
@@ -252,7 +252,7 @@ class Evaluator:
             found, origins, network = self._trained(proposal)
         else:
             # Timed for a turn, with the weights that it has in the supernet.
-            return self._measured(metrics, {}, architecture, a_round(self.spec))
+            return self._measured(metrics, {}, architecture, a_turn(self.spec))
         return self._measured(metrics | found, origins, architecture, self.spec.latency, network)
 
     def _scored(self, architecture: Architecture) -> Measurement:

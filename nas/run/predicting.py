@@ -11,6 +11,7 @@ from nas.run.queue import fixed
 from nas.run.running import Running
 from nas.run.submission import problem_of
 from nas.search.pareto import front_of
+from nas.search.timing import REFERENCE, turn
 from nas.search.trial import Proposal, Trial
 from nas.strategy.ranked import spread_out
 
@@ -30,8 +31,9 @@ def predict_costs(running: Running) -> None:
     running.enter("timed")
     problem, rng = problem_of(spec), random.Random(f"{spec.seed}/timed")
     drawn = spread_out(problem, set(), rng, count, count // 2)
-    turns = spec.prediction.rounds * drawn
-    proposals = [Proposal("timed", i, each) for i, each in enumerate(turns)]
+    proposals: list[Proposal] = []
+    for _ in range(spec.prediction.rounds):
+        proposals += turn(spec, "timed", len(proposals), [(each, "") for each in drawn])
 
     def over(_: int) -> bool:
         left = running.left()
@@ -54,14 +56,12 @@ def measure_front(running: Running) -> None:
     searched = running.store.trials(running.id, "search")
 
     def propose(measured: Sequence[Trial]) -> list[Proposal]:
-        turns = Counter(trial.architecture for trial in measured)
+        turns = Counter(t.architecture for t in measured if t.label != REFERENCE)
         front = front_of(spec, [*searched, *measured]).members
         if all(turns[each.architecture] >= rounds for each in front):
             return []
-        return [
-            Proposal("remeasured", len(measured) + i, each.architecture, f"search {each.index}")
-            for i, each in enumerate(front)
-        ]
+        networks = [(each.architecture, f"search {each.index}") for each in front]
+        return turn(spec, "remeasured", len(measured), networks)
 
     running.evaluate("remeasured", propose, rounds * len(propose(())))
     running.note_front(running.store.trials(running.id))

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nas.search.spec import SearchSpec
-from nas.search.trial import Trial, TrialRole
-from nas.search.workload import Workload
-from nas.space.architecture import Architecture
+from nas.search.timing import steady
+from nas.search.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -25,26 +24,10 @@ class Remeasured:
         return abs(self.predicted - self.measured) / self.measured
 
 
-def a_round(spec: SearchSpec) -> Workload:
-    """On what a network is timed in one turn: a share of the workload's repetitions."""
-    share = -(-spec.latency.repetitions // spec.prediction.rounds)
-    return spec.latency.model_copy(update={"repetitions": share})
-
-
-def least(trials: Iterable[Trial], role: TrialRole) -> dict[Architecture, dict[str, float]]:
-    """What was measured of each network in a role: the least of its turns, metric by metric."""
-    found: dict[Architecture, dict[str, float]] = {}
-    for trial in sorted((t for t in trials if t.role == role), key=lambda each: each.index):
-        if trial.succeeded:
-            known = found.setdefault(trial.architecture, dict(trial.metrics))
-            known.update({name: min(x, known.get(name, x)) for name, x in trial.metrics.items()})
-    return found
-
-
 def with_measured(trials: Iterable[Trial]) -> list[Trial]:
     """The search's own trials, those that were `remeasured` with what was measured of them."""
     given = list(trials)
-    found = least(given, "remeasured")
+    found = steady(given, "remeasured")
     searched = [trial for trial in given if trial.role == "search"]
     return [
         _overlaid(trial, found[trial.architecture])
@@ -62,7 +45,7 @@ def _overlaid(trial: Trial, again: Mapping[str, float]) -> Trial:
 def remeasured(spec: SearchSpec, trials: Sequence[Trial]) -> dict[str, list[Remeasured]]:
     """By measured cost what was predicted of the `remeasured` networks, in their order."""
     searched = {t.architecture: t for t in trials if t.role == "search" and t.succeeded}
-    again = least(trials, "remeasured")
+    again = steady(trials, "remeasured")
     return {
         name: [
             Remeasured(before, before.metrics[name], metrics[name])

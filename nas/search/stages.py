@@ -40,9 +40,9 @@ class Prediction(Section):
 
     timings: Annotated[Whole, Field(le=1000)] = 80
     """How many are timed, 10 at least; 0: none is predicted and every candidate measured."""
-    rounds: Annotated[Positive, Field(le=100)] = 5
-    """In how many turns networks are timed, one after the other, with `latency.repetitions` shared
-    among the turns. The least figure counts: what else a machine does only makes one slower."""
+    rounds: Annotated[Positive, Field(le=100)] = 3
+    """In how many turns each is timed, beside a reference network that tells the machine's speed
+    from turn to turn; `latency.repetitions` are shared among them."""
 
     @field_validator("timings")
     @classmethod

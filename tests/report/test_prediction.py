@@ -12,7 +12,7 @@ from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.words import words
 from nas.search.pareto import front_of
-from nas.search.remeasured import a_round, least, remeasured, with_measured
+from nas.search.remeasured import remeasured, with_measured
 from nas.search.spec import SearchSpec
 from nas.search.trial import Measurement, Trial, TrialRole
 from nas.space.architecture import Architecture
@@ -141,17 +141,3 @@ def test_page_and_file_show_both(
     assert '"median_error": 0.2' in (tmp_path / "pareto.json").read_text()
     plain = page(SPEC, summarize(SPEC, searched), searched)
     assert "Predicted and measured" not in plain
-
-
-def test_the_least_of_the_turns_counts(searched: list[Trial]) -> None:
-    built = searched[0].architecture
-    turns = [trial("remeasured", i, built, each) for i, each in enumerate((3.0, 2.0, 5.0))]
-    lost = Trial("remeasured", 3, built, Measurement.failed("no clock"))
-    assert least([*turns, lost, *searched], "remeasured")[built]["latency_ms"] == 2.0
-    assert with_measured([*turns[::-1], *searched])[0].metrics["latency_ms"] == 2.0
-
-
-@pytest.mark.parametrize(("rounds", "share"), [(1, 20), (5, 4), (3, 7), (40, 1)])
-def test_turns_share_the_repetitions(rounds: int, share: int) -> None:
-    spec = request(prediction={"rounds": rounds}, latency={"repetitions": 20, "batch": 3})
-    assert (a_round(spec).repetitions, a_round(spec).batch) == (share, 3)

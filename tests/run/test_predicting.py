@@ -16,6 +16,7 @@ from nas.run.submission import problem_of, submit
 from nas.run.workspace import Workspace
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec
+from nas.search.timing import REFERENCE
 from nas.search.trial import Trial, TrialRole
 from nas.search.workload import Workload
 from nas.space.task_shape import ImageShape
@@ -68,10 +69,13 @@ def truth(trial: Trial) -> float:
 
 def test_networks_are_timed_and_nothing_else_of_them(found: Found) -> None:
     trials = of(found, "timed")
-    # In turns: all of them once, and then again.
-    order = [trial.architecture for trial in sorted(trials, key=lambda each: each.index)]
+    # In turns: all of them once, and then again, between references.
+    ordered = sorted(trials, key=lambda each: each.index)
+    assert [trial.label for trial in ordered] == ROUNDS * ["reference", *TIMED * ["", "reference"]]
+    order = [trial.architecture for trial in ordered if not trial.label]
     assert len(set(order)) == TIMED
     assert order == ROUNDS * order[:TIMED]
+    assert len({trial.architecture for trial in ordered if trial.label}) == 1
     for trial in trials:
         assert trial.metrics["made_up_ms"] == truth(trial)
         assert "cross_entropy" not in trial.metrics
@@ -106,14 +110,15 @@ def test_nothing_predicted_is_left_on_the_front(found: Found) -> None:
     spec, place, id = found
     trials = SqlStore(place.record_url).trials(id)
     members = front_of(spec, trials).members
-    measured = {trial.architecture for trial in of(found, "remeasured")}
+    again = [trial for trial in of(found, "remeasured") if trial.label != REFERENCE]
+    measured = {trial.architecture for trial in again}
     assert members
     for member in members:
         assert member.architecture in measured
         assert member.metrics["made_up_ms"] == truth(member) <= BOUND
     assert SqlStore(place.record_url).front(id) == tuple((t.role, t.index) for t in members)
     # Each had its turns, and is told from which trial it is.
-    labels = Counter(trial.label for trial in of(found, "remeasured"))
+    labels = Counter(trial.label for trial in again)
     assert len(labels) == len(measured)
     assert {labels[f"search {member.index}"] for member in members} == {ROUNDS}
 
@@ -124,7 +129,8 @@ def test_the_report_holds_both_beside_each_other(found: Found) -> None:
     trials = SqlStore(place.record_url).trials(id)
     (shown,) = predicted_costs(spec, trials, record.facts)
     by_index = {trial.index: trial for trial in of(found, "search")}
-    assert len(shown.networks) == len({each.architecture for each in of(found, "remeasured")})
+    labels = {trial.label for trial in of(found, "remeasured")} - {REFERENCE}
+    assert {f"search {each.index}" for each in shown.networks} == labels
     for each in shown.networks:
         trial = by_index[each.index]
         assert each.predicted == trial.metrics["made_up_ms"]
