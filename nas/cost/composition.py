@@ -70,7 +70,7 @@ class Composition:
         """What each member sees of genomes (n, genes)."""
         features = self._features
         means = Columns(features.averages_names, features.averages(codes).astype(np.float64))
-        return {"means": means, "parts": self.parts(codes)}
+        return {"parts": self.parts(codes), "means": means}
 
     def parts(self, codes: Codes) -> Columns:
         """(n, sorts x figures): each part's figures, added up over the network."""

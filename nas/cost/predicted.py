@@ -16,11 +16,12 @@ from nas.search.stages import FEWEST_TIMINGS
 FOLDS, DIVISIONS = 5, 2
 
 Designs = Mapping[str, Columns]
-"""What each member sees of the same networks, by its name: the simplest first."""
+"""What each member sees of the same networks, by its name. The first, by which time adds up as it
+should, is preferred: it holds best where a search goes, at the edge of what was timed."""
 
 
 def means_and_sums(columns: Columns, depths: Mapping[str, str]) -> dict[str, Columns]:
-    """Members for networks told by averages: as they are, and with their sums over layers.
+    """Members for networks told by averages: with their sums over layers, and as they are.
 
     `depths` names, for each column that is a mean over layers or common to them, the column with
     their number: what layers take adds up, and a width counts outside of them, too.
@@ -29,7 +30,7 @@ def means_and_sums(columns: Columns, depths: Mapping[str, str]) -> dict[str, Col
     pairs = [(place[name], place[depth]) for name, depth in depths.items()]
     products = [columns.matrix[:, one] * columns.matrix[:, other] for one, other in pairs]
     names = (*columns.names, *(f"{name} x {depth}" for name, depth in depths.items()))
-    return {"means": columns, "sums": Columns(names, np.column_stack([columns.matrix, *products]))}
+    return {"sums": Columns(names, np.column_stack([columns.matrix, *products])), "means": columns}
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,11 @@ class Predictor:
     ) -> Predictor:
         """Learns from networks with values (n,) above 0; `params` (n,) are what it is held against.
 
-        Of all members and penalties that one is taken which leaves the fewest columns among those
-        whose error on networks held out (`DIVISIONS` times `FOLDS` folds) lies within a standard
-        error of the least: the one-standard-error rule (Breiman et al., Classification and
-        Regression Trees, 1984). A pure function of what is given. Raises `SpecError` for fewer than
-        `FEWEST_TIMINGS` values or one that is not above 0.
+        Of all members and penalties whose error on networks held out (`DIVISIONS` times `FOLDS`
+        folds) lies within a standard error of the least, the first member is taken, with the
+        penalty that leaves the fewest columns: the one-standard-error rule (Breiman et al.,
+        Classification and Regression Trees, 1984). A pure function of what is given. Raises
+        `SpecError` for fewer than `FEWEST_TIMINGS` values or one that is not above 0.
         """
         if len(values) < FEWEST_TIMINGS or not np.all((values > 0) & np.isfinite(values)):
             raise SpecError(
@@ -138,7 +139,8 @@ class _HeldOut:
             lack = each - best
             if lack.mean() <= lack.std() / np.sqrt(len(lack)):
                 near.append(key)
-        return max(near, key=lambda key: (key[1], -float(relative[key].mean())))
+        order = list(self.designs)
+        return min(near, key=lambda key: (order.index(key[0]), -key[1]))
 
     def errors(self, member: str, place: int, params: Floats | None) -> Errors:
         """Those of the first division, so that each network counts once."""
