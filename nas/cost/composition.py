@@ -112,6 +112,6 @@ def _sorted_parts(layer: Layer, common: StackShape) -> tuple[tuple[str, Part], .
     )
 
 
-def genome_of(space: SearchSpace, architectures: Sequence[Architecture]) -> Codes:
+def genomes_of(space: SearchSpace, architectures: Sequence[Architecture]) -> Codes:
     """Genomes (n, genes) of architectures of a space."""
     return Features.of_space(space).codes(architectures)

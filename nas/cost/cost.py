@@ -63,7 +63,8 @@ class CostModel(Protocol):
 
     Where `metric.analytic`, the figure is a pure function of all but the network: it is taken for
     every trial and known to the strategies. Otherwise it is measured where a request's objective
-    or constraint wants it, on the machine that the workload means.
+    or constraint wants it, on the machine that the workload means: of some networks from which
+    the others are predicted, and of the front.
     """
 
     @property

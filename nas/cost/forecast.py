@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from nas.cost.analytic import PARAMS
-from nas.cost.composition import Composition, genome_of, timed_shape
+from nas.cost.composition import Composition, genomes_of, timed_shape
 from nas.cost.cost import exact_costs, exact_costs_of_many
 from nas.cost.members import Floats, WeightedSum
 from nas.cost.predicted import Errors, Predictor
@@ -32,8 +31,8 @@ FORECASTS = "cost_predictors"
 class Forecast:
     """A cost's predictor with what it sees of a space's networks.
 
-    `used` says whether candidates have its predictions: not where it was shown to order networks
-    worse than a count of parameters does.
+    `used` says whether candidates have its predictions: not where it was not shown to order
+    networks, or orders them worse than a count of parameters does.
     """
 
     composition: Composition
@@ -50,7 +49,7 @@ class Forecast:
 
     def figure(self, architecture: Architecture) -> float:
         """That of one architecture."""
-        return float(self.figures(genome_of(self.composition.space, [architecture]))[0])
+        return float(self.figures(genomes_of(self.composition.space, [architecture]))[0])
 
 
 Forecasts = Mapping[str, Forecast]
@@ -60,20 +59,22 @@ Forecasts = Mapping[str, Forecast]
 def learnt(spec: SearchSpec, trials: Sequence[Trial]) -> dict[str, Forecast]:
     """A forecast of each measured cost of a request, from its `timed` trials.
 
-    A pure function of them; empty where fewer than `FEWEST_TIMINGS` networks were timed.
+    A pure function of them; empty where fewer than `FEWEST_TIMINGS` networks were timed. A cost
+    that is nothing for some network is not predicted: errors are relative.
     """
-    timed = steady(trials, "timed")
+    timed = steady(spec, trials, "timed")
     if len(timed) < FEWEST_TIMINGS:
         return {}
     shape, found = timed_shape(spec.task_shape, spec.latency), {}
-    codes = genome_of(spec.search_space, list(timed))
+    codes = genomes_of(spec.search_space, list(timed))
     composition = Composition.of(spec.search_space, shape, codes)
     designs = composition.designs(codes)
     params = np.array([PARAMS.of(each, shape) for each in timed], dtype=np.float64)
     for name in spec.measured_costs:
         values = np.array([metrics[name] for metrics in timed.values()], dtype=np.float64)
-        predictor = Predictor.fit(designs, values, seed=spec.seed, params=params)
-        found[name] = Forecast(composition, predictor)
+        if (values > 0).all():
+            predictor = Predictor.fit(designs, values, seed=spec.seed, params=params)
+            found[name] = Forecast(composition, predictor)
     return found
 
 
@@ -94,7 +95,9 @@ def known_costs_of_many(spec: SearchSpec, forecasts: Forecasts) -> ExactCosts:
     exact = exact_costs_of_many(spec.task_shape, spec.latency)
     used = {name: each for name, each in forecasts.items() if each.used}
 
-    def costs(space: SearchSpace, codes: Codes, names: Any) -> Mapping[str, Floats]:
+    def costs(space: SearchSpace, codes: Codes, names: Collection[str]) -> Mapping[str, Floats]:
+        # Genomes of a part of a space have other genes.
+        assert not used or space == spec.search_space, "forecasts are of the request's space"
         predicted = {name: each.figures(codes) for name, each in used.items() if name in names}
         return {**exact(space, codes, names), **predicted}
 

@@ -105,8 +105,13 @@ def _one_scale(first: SearchSpec, second: SearchSpec) -> bool:
     return (
         supernet_name(first) == supernet_name(second)
         and first.evaluation == second.evaluation
-        and (not timed or first.latency == second.latency)
+        and (not timed or (first.latency == second.latency and not _predicts(first, second)))
     )
+
+
+def _predicts(*specs: SearchSpec) -> bool:
+    """Whether one of them predicts what it measures, each from timings of its own."""
+    return any(spec.prediction.timings for spec in specs)
 
 
 def _differences(first: SearchSpec, second: SearchSpec) -> tuple[str, ...]:
@@ -120,4 +125,6 @@ def _differences(first: SearchSpec, second: SearchSpec) -> tuple[str, ...]:
     measured = dict.fromkeys((*first.measured_costs, *second.measured_costs))
     if measured and first.latency != second.latency:
         found.append(f"workload of {' and '.join(measured)}")
+    elif measured and _predicts(first, second):
+        found.append(f"timings that {' and '.join(measured)} was predicted from")
     return tuple(found)

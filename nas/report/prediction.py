@@ -11,6 +11,7 @@ from nas.cost.predicted import Errors
 from nas.search.objective import Metric
 from nas.search.remeasured import Remeasured, remeasured
 from nas.search.spec import SearchSpec
+from nas.search.timing import REFERENCE, steady
 from nas.search.trial import Trial
 
 # Up to this median error of the front's predictions the report finds nothing to warn of.
@@ -61,7 +62,8 @@ def predicted_costs(
     """One for each predictor that a search's facts have."""
     forecasts = from_text(spec, facts.get(FORECASTS, ""))
     found = remeasured(spec, trials)
-    failed = sum(trial.role == "remeasured" and not trial.succeeded for trial in trials)
+    again = {t.architecture for t in trials if t.role == "remeasured" and t.label != REFERENCE}
+    failed = len(again - set(steady(spec, trials, "remeasured")))
     return tuple(
         _predicted(spec, name, forecast, found.get(name, []), failed)
         for name, forecast in forecasts.items()

@@ -18,7 +18,7 @@ def prediction_words(summary: Summary) -> list[str]:
 
 def prediction_tables(summary: Summary) -> tuple[Table, ...]:
     """The networks that were measured beside what had been predicted, for each cost."""
-    return tuple(_table(each) for each in summary.predicted if each.networks)
+    return tuple(_table(each) for each in summary.predicted if each.used and each.networks)
 
 
 def _words(found: PredictedCost) -> list[str]:
@@ -30,7 +30,7 @@ def _words(found: PredictedCost) -> list[str]:
         f"[{errors.low:.1%}, {errors.high:.1%}], Kendall's tau {agreement(errors.tau)}{counted}."
     ]
     if not found.used:
-        return [*said, f"That is no better than counting, so {name} was measured of each network."]
+        return [*said, f"This is not shown to be of use, so {name} was measured of each network."]
     if found.median_error is not None:
         many = len(found.networks)
         word = "within" if found.median_error <= BAR else "beyond"

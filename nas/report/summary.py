@@ -250,7 +250,10 @@ def _dominators(
     ]
     theirs = losses_of(controls, spec.parsed_objectives)
     found = []
-    for own in front.losses:
+    # Controls stand as they were predicted, where costs are; so here do the members.
+    as_scored = {trial.index: trial for trial in judged if trial.role == "search"}
+    members = [as_scored.get(each.index, each) for each in front.members]
+    for own in losses_of(members, spec.parsed_objectives):
         better = (theirs <= own).all(axis=1) & (theirs < own).any(axis=1)
         names = (f"{controls[i].role} {controls[i].index}" for i in np.flatnonzero(better))
         found.append(tuple(names))

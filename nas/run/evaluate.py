@@ -36,7 +36,7 @@ from nas.search.extent import EXTENT, fixed_extent
 from nas.search.halving import Rung
 from nas.search.recipe import batch_key
 from nas.search.spec import SearchSpec, load_spec
-from nas.search.timing import a_turn
+from nas.search.timing import turn_workload
 from nas.search.trial import SLICES, Measurement, Proposal, Standing
 from nas.search.workload import Workload
 from nas.space.architecture import Architecture
@@ -194,9 +194,12 @@ def _is_memory(error: Exception) -> bool:
 
 
 def beyond_constraints(spec: SearchSpec, costs: Mapping[str, float]) -> Measurement | None:
-    """The measurement where exact costs break a constraint; None where they keep them all."""
+    """The measurement where known costs break a constraint; None where they keep them all.
+
+    Those of measured costs are predicted.
+    """
     broken = [
-        str(constraint)
+        f"{constraint}{' (predicted)' * (constraint.metric in spec.measured_costs)}"
         for constraint in spec.parsed_constraints
         if constraint.metric in costs and constraint.violation(costs) > 0
     ]
@@ -252,7 +255,7 @@ class Evaluator:
             found, origins, network = self._trained(proposal)
         else:
             # Timed for a turn, with the weights that it has in the supernet.
-            return self._measured(metrics, {}, architecture, a_turn(self.spec))
+            return self._measured(metrics, {}, architecture, turn_workload(self.spec))
         return self._measured(metrics | found, origins, architecture, self.spec.latency, network)
 
     def _scored(self, architecture: Architecture) -> Measurement:

@@ -20,7 +20,8 @@ def members(running: Running) -> list[Trial]:
     the search has no front and `EvaluationBroken` where none of the shortlist can be trained.
     """
     spec, store = running.spec, running.store
-    searched = store.trials(running.id, "search")
+    # Those that were timed, too: the front stands with what was measured of it.
+    searched = store.trials(running.id)
     if not front_of(spec, searched).members:
         raise SearchStateError(f"search {running.id} has no front: no trial meets the constraints")
     entrants = shortlist(spec, searched)

@@ -11,9 +11,13 @@ from nas.run.queue import fixed
 from nas.run.running import Running
 from nas.run.submission import problem_of
 from nas.search.pareto import front_of
+from nas.search.stages import FEWEST_TIMINGS
 from nas.search.timing import REFERENCE, turn
 from nas.search.trial import Proposal, Trial
 from nas.strategy.ranked import spread_out
+
+# Of the time budget, what timings may use besides training: the search must still be worth it.
+TIMING_SHARE = 0.85
 
 
 def predict_costs(running: Running) -> None:
@@ -28,18 +32,20 @@ def predict_costs(running: Running) -> None:
     if running.store.count(running.id, "search"):
         # Begun by older code, which measured every candidate: that is not changed half-way.
         return
-    running.enter("timed")
     problem, rng = problem_of(spec), random.Random(f"{spec.seed}/timed")
     drawn = spread_out(problem, set(), rng, count, count // 2)
+    if len(drawn) < FEWEST_TIMINGS:
+        return
+    running.enter("timed")
     proposals: list[Proposal] = []
     for _ in range(spec.prediction.rounds):
         proposals += turn(spec, "timed", len(proposals), [(each, "") for each in drawn])
 
     def over(_: int) -> bool:
-        left = running.left()
+        left = running.left(TIMING_SHARE)
         return left is not None and left <= 0
 
-    trials = running.evaluate("timed", fixed(proposals), len(proposals), over)
+    trials = running.evaluate("timed", fixed(proposals), len(proposals), over, alone=True)
     running.note_facts({FORECASTS: to_text(learnt(spec, trials))})
 
 
@@ -53,15 +59,17 @@ def measure_front(running: Running) -> None:
     if not any(each.used for each in from_text(spec, running.setup.forecasts).values()):
         return
     running.enter("remeasured")
-    searched = running.store.trials(running.id, "search")
+    store = running.store
+    before = [*store.trials(running.id, "timed"), *store.trials(running.id, "search")]
 
     def propose(measured: Sequence[Trial]) -> list[Proposal]:
         turns = Counter(t.architecture for t in measured if t.label != REFERENCE)
-        front = front_of(spec, [*searched, *measured]).members
+        front = front_of(spec, [*before, *measured]).members
         if all(turns[each.architecture] >= rounds for each in front):
             return []
         networks = [(each.architecture, f"search {each.index}") for each in front]
         return turn(spec, "remeasured", len(measured), networks)
 
-    running.evaluate("remeasured", propose, rounds * len(propose(())))
-    running.note_front(running.store.trials(running.id))
+    total = len(propose(())) * rounds
+    running.evaluate("remeasured", propose, total, alone=True)
+    running.note_front(store.trials(running.id))

@@ -22,7 +22,7 @@ class TrialQueue:
     A batch is proposed when every trial before it is there, so the order in which evaluations end
     changes nothing. Started from the trials of an interrupted run, it hands out exactly the
     missing ones. `commit` makes a trial durable before any later batch sees it. Trials before the
-    index `first` are those of queues before this one.
+    index `first` are those of queues before this one. With `alone` one is handed out at a time.
 
     Failures are held back until one evaluation has not failed. Where a whole first batch fails, the
     machine or the data are at fault and not the architectures: `broken` then has the reason, and
@@ -37,6 +37,7 @@ class TrialQueue:
         done: Iterable[Trial] = (),
         over: Callable[[], bool] = lambda: False,
         first: int = 0,
+        alone: bool = False,
     ) -> None:
         self._propose, self._commit, self._over = propose, commit, over
         self._trials = {trial.index: trial for trial in done}
@@ -48,14 +49,15 @@ class TrialQueue:
             for index, trial in self._trials.items()
         )
         self._start = first
+        self._alone = alone
         self._closed = False
         self.broken = ""
 
     def take(self) -> Proposal | None:
-        """The next proposal; None while a batch's last ones run, and when the queue is finished."""
+        """The next proposal; None while others must end first, and when the queue is finished."""
         if not self._waiting and not self._running and not self._closed:
             self._refill()
-        if self._closed or not self._waiting:
+        if self._closed or not self._waiting or (self._alone and self._running):
             return None
         if self._over():
             self._closed = True

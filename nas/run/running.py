@@ -185,11 +185,13 @@ class Running:
         over: Callable[[int], bool] = lambda _: False,
         *,
         first: int = 0,
+        alone: bool = False,
     ) -> list[Trial]:
         """Runs a queue of one role to its end and gives all the role's trials.
 
         Each is committed before the next batch is proposed. `over`, given how many there are, says
-        when to hand out no more; the queue begins at the index `first`. Raises `EvaluationBroken`.
+        when to hand out no more; the queue begins at the index `first`. With `alone` there is never
+        more than one evaluation at a time, as befits timings. Raises `EvaluationBroken`.
         """
         done = self.store.trials(self.id, role)
         count = len(done)
@@ -205,7 +207,9 @@ class Running:
             # Whose queue goes on by what comes out has no total beforehand.
             self.listener(Update(role, count, max(count, total), trial.measurement.reason))
 
-        queue = TrialQueue(propose, commit, done=done, over=lambda: over(count), first=first)
+        queue = TrialQueue(
+            propose, commit, done=done, over=lambda: over(count), first=first, alone=alone
+        )
         self.executor.evaluate(self.setup, queue, on_trial)
         if queue.broken:
             raise EvaluationBroken(

@@ -293,7 +293,7 @@ def front_of(spec: SearchSpec, trials: Iterable[Trial]) -> ParetoFront:
 
     Networks whose costs were measured anew stand in it with these.
     """
-    searched = with_measured(trials)
+    searched = with_measured(spec, trials)
     return ParetoFront.of(searched, spec.parsed_objectives, spec.parsed_constraints)
 
 

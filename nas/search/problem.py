@@ -22,7 +22,7 @@ ExactCosts = Callable[[SearchSpace, Codes, Collection[str]], Mapping[str, NDArra
 
 @dataclass(frozen=True)
 class Problem:
-    """A search's question. `cost` gives an architecture's exact analytic costs by metric name.
+    """A search's question. `cost` gives an architecture's exact or predicted costs by metric name.
 
     `cost` is a pure function that gives the same names for every architecture; `costs` gives the
     same figures for many at once, much faster, and may be left out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,13 +22,14 @@ class Remeasured:
     @property
     def error(self) -> float:
         """|predicted - measured| / measured."""
-        return abs(self.predicted - self.measured) / self.measured
+        apart = abs(self.predicted - self.measured)
+        return apart / self.measured if self.measured else math.inf if apart else 0.0
 
 
-def with_measured(trials: Iterable[Trial]) -> list[Trial]:
+def with_measured(spec: SearchSpec, trials: Iterable[Trial]) -> list[Trial]:
     """The search's own trials, those that were `remeasured` with what was measured of them."""
     given = list(trials)
-    found = steady(given, "remeasured")
+    found = steady(spec, given, "remeasured")
     searched = [trial for trial in given if trial.role == "search"]
     return [
         _overlaid(trial, found[trial.architecture])
@@ -45,7 +47,7 @@ def _overlaid(trial: Trial, again: Mapping[str, float]) -> Trial:
 def remeasured(spec: SearchSpec, trials: Sequence[Trial]) -> dict[str, list[Remeasured]]:
     """By measured cost what was predicted of the `remeasured` networks, in their order."""
     searched = {t.architecture: t for t in trials if t.role == "search" and t.succeeded}
-    again = steady(trials, "remeasured")
+    again = steady(spec, trials, "remeasured")
     return {
         name: [
             Remeasured(before, before.metrics[name], metrics[name])

@@ -16,8 +16,8 @@ Cores = Annotated[Positive, Field(le=1024)]
 class Budget(Section):
     """When the search ends: whichever bound is met first.
 
-    Hours count supernet training and search; the controls, which answer for the same number of
-    architectures, come on top. A device is a worker.
+    Hours count supernet training, timings and search; the controls, which answer for the same
+    number of architectures, come on top. A device is a worker.
     """
 
     trials: Positive = 100

@@ -15,7 +15,7 @@ REFERENCE = "reference"
 """The label of the reference network, which is timed before and after every other."""
 
 
-def a_turn(spec: SearchSpec) -> Workload:
+def turn_workload(spec: SearchSpec) -> Workload:
     """On what a network is timed in one turn: a share of the workload's repetitions."""
     share = -(-spec.latency.repetitions // spec.prediction.rounds)
     return spec.latency.model_copy(update={"repetitions": share})
@@ -30,32 +30,36 @@ def turn(
     return [Proposal(role, first + i, *each) for i, each in enumerate(order)]
 
 
-def steady(trials: Iterable[Trial], role: TrialRole) -> dict[Architecture, dict[str, float]]:
-    """What each network of a role took, metric by metric: the median of its turns, at one speed.
+def steady(
+    spec: SearchSpec, trials: Iterable[Trial], role: TrialRole
+) -> dict[Architecture, dict[str, float]]:
+    """The measured costs of each network of a role: the medians of its turns, at one speed.
 
     A shared or warming machine is half as fast for seconds on end. So each figure is divided by the
     mean of the reference's before and after it, and multiplied by the reference's median while
     networks were `timed`. Turns whose references have no figures count as they are.
     """
+    names = spec.measured_costs
     given = [trial for trial in trials if trial.succeeded]
     held = {trial.index: trial for trial in given if trial.role == role}
-    usual = _usual(given)
+    usual = _usual(given, names)
     turns: dict[Architecture, list[dict[str, float]]] = {}
     for index in sorted(held):
         trial = held[index]
         if trial.label != REFERENCE:
             beside = [held[i].metrics for i in (index - 1, index + 1) if _is_reference(held, i)]
-            found = {name: x * _factor(usual, beside, name) for name, x in trial.metrics.items()}
+            found = {name: trial.metrics[name] * _factor(usual, beside, name) for name in names}
             turns.setdefault(trial.architecture, []).append(found)
     return {
-        architecture: {name: statistics.median(each[name] for each in found) for name in found[0]}
+        architecture: {name: statistics.median(each[name] for each in found) for name in names}
         for architecture, found in turns.items()
     }
 
 
-def _usual(trials: Sequence[Trial]) -> dict[str, float]:
+def _usual(trials: Sequence[Trial], names: Sequence[str]) -> dict[str, float]:
     references = [t.metrics for t in trials if t.role == "timed" and t.label == REFERENCE]
-    names = references[0] if references else ()
+    if not references:
+        return {}
     return {name: statistics.median(each[name] for each in references) for name in names}
 
 

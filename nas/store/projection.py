@@ -37,6 +37,8 @@ from nas.store.store import (
 
 CHILD_RUNS = 1000
 """So many search trials get a run each; of later ones only members of the front do."""
+TIMINGS = frozenset({"timed", "remeasured"})
+"""Roles whose trials, several a network, get none: they are written in lines."""
 LONGEST_TAG = 5000
 _EVENTS_A_BATCH = 50
 # With these events the parent run's figures are taken: at every one of a trial would cost too much.
@@ -174,7 +176,7 @@ class _Projection:
                 self._request()
             elif event.kind == "trial":
                 trial = self._trial((data["role"], data["index"]))
-                if trial.role == "search" and trial.index >= CHILD_RUNS:
+                if trial.role in TIMINGS or (trial.role == "search" and trial.index >= CHILD_RUNS):
                     later.append(trial)
                 else:
                     self._child(trial, _milliseconds(event.time))

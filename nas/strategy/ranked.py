@@ -20,6 +20,7 @@ from nas.search.trial import Trial
 from nas.space import population
 from nas.space.architecture import Architecture
 from nas.space.features import Features
+from nas.space.listed import ListedSpace
 from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
 from nas.strategy.evolution import Evolution, EvolutionOptions, extremes, survivors
@@ -116,12 +117,12 @@ def candidates(
 ) -> Codes:
     """Up to `count` different genomes that keep the analytic constraints.
 
-    All of a space that has no more; else random ones of the whole space, mutants of the best trials
-    and crossings of them, mutated. Where few of these keep the constraints, children of those that
-    do are added, `ROUNDS` times at most.
+    All of a list, and of a space that has no more; else random ones of the whole space, mutants of
+    the best trials and crossings of them, mutated. Where few of these keep the constraints,
+    children of those that do are added, `ROUNDS` times at most.
     """
     space = problem.space
-    if space.size <= min(count, ENUMERABLE):
+    if isinstance(space, ListedSpace) or space.size <= min(count, ENUMERABLE):
         return _feasible(problem, space.genomes)
     best = [each.architecture for each in survivors(trials, problem, PARENTS)]
     parents = Features.of_space(space).codes(best)

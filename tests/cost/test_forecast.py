@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas.cost.composition import FIGURES, OUTER, Composition, genome_of, timed_shape
+from nas.cost.composition import FIGURES, OUTER, Composition, genomes_of, timed_shape
 from nas.cost.cost import exact_costs
 from nas.cost.forecast import (
     FORECASTS,
@@ -141,7 +141,7 @@ def test_genomes_are_those_of_the_space() -> None:
     space = load_space("digits_tiny")
     codes = population.sample(space, np.random.default_rng(1), 5)
     built = [space.build(tuple(row)) for row in codes.tolist()]
-    assert genome_of(space, built).tolist() == codes.tolist()
+    assert genomes_of(space, built).tolist() == codes.tolist()
 
 
 def test_of_too_few_timings_nothing_is_learnt() -> None:
@@ -167,6 +167,6 @@ def test_what_orders_no_better_than_a_count_is_not_used() -> None:
     assert not found["latency_ms"].used
     built = trials[0].architecture
     assert known_costs(spec, found)(built) == exact_costs(spec.task_shape, spec.latency)(built)
-    codes = genome_of(spec.search_space, [built])
+    codes = genomes_of(spec.search_space, [built])
     many = known_costs_of_many(spec, found)(spec.search_space, codes, ["latency_ms", "flops"])
     assert set(many) == {"flops"}

@@ -103,7 +103,7 @@ def test_other_workloads_are_named_where_something_is_measured_on_them() -> None
 
 
 def test_latencies_of_other_workloads_are_not_on_one_scale() -> None:
-    timed = {"objectives": ("cross_entropy", "latency_ms")}
+    timed = {"objectives": ("cross_entropy", "latency_ms"), "prediction": {"timings": 0}}
     one, two = request(**timed), request(**timed, latency={"batch": 256})
     plain = searched(request(), 30) + controls(request(), 20, 0)
     fast, slow = (
@@ -113,6 +113,10 @@ def test_latencies_of_other_workloads_are_not_on_one_scale() -> None:
     assert compare_fronts((one, fast), (two, slow)).comparison.verdict == NOT_COMPARABLE
     same = compare_fronts((one, fast), (one, slow)).comparison
     assert same.verdict != NOT_COMPARABLE
+    # Each search predicts from timings of its own.
+    own = compare_fronts((one, fast), (request(**{**timed, "prediction": {}}), slow))
+    assert own.comparison.verdict == NOT_COMPARABLE
+    assert own.differences == ("timings that latency_ms was predicted from",)
     said: dict[Verdict, str] = {"covers less": "first covers less", "not resolved": "not resolved"}
     for verdict, shown in said.items():
         decided = replace(same, verdict=verdict)

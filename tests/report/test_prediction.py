@@ -105,7 +105,9 @@ def test_who_is_slower_than_predicted_gives_way(searched: list[Trial]) -> None:
 
 def test_trials_themselves_stay_as_they_were_predicted(searched: list[Trial]) -> None:
     again = measured(searched, 1.1)
-    assert [t.index for t in with_measured([*again, *searched])] == [t.index for t in searched]
+    assert [t.index for t in with_measured(SPEC, [*again, *searched])] == [
+        t.index for t in searched
+    ]
     (found,) = remeasured(SPEC, [*searched, *again]).values()
     assert [each.predicted for each in found] == [took(each.trial.architecture) for each in found]
     assert all(each.error == pytest.approx(1 - 1 / 1.1) for each in found)

@@ -1,19 +1,23 @@
 """Are measured costs predicted from timings, and the front's measured, whatever happens between?"""
 
+import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nas import catalog
-from nas.cost.cost import Candidate
+from nas.cost.cost import Candidate, Figure
 from nas.cost.forecast import FORECASTS, from_text
 from nas.registry import Registry
 from nas.report.prediction import predicted_costs
 from nas.run import running, search
+from nas.run.halving import spread
 from nas.run.submission import problem_of, submit
 from nas.run.workspace import Workspace
+from nas.search.halving import shortlist
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec
 from nas.search.timing import REFERENCE
@@ -22,7 +26,7 @@ from nas.search.workload import Workload
 from nas.space.task_shape import ImageShape
 from nas.store.sql import SqlStore
 from tests.run.cases import finish, no_projector, outcome, place_in, request, short_report
-from tests.run.plugged import MADE_UP_TIME
+from tests.run.plugged import MADE_UP_TIME, MadeUpTime
 
 TIMED, ROUNDS = 24, 2
 TURN = 3
@@ -158,6 +162,37 @@ def test_stopped_anywhere_it_ends_with_the_same(found: Found, tmp_path: Path, ph
         for each, i in ((place, record.id), (undisturbed, id))
     ]
     assert facts[0][FORECASTS] == facts[1][FORECASTS]
+
+
+def test_on_a_machine_that_slows_down_the_front_is_measured_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, steady = itertools.count(), MadeUpTime.figure
+
+    def slowing(model: MadeUpTime, candidate: Candidate) -> Figure:
+        figure = steady(model, candidate)
+        return replace(figure, value=figure.value * (1 + 0.01 * next(taken)))
+
+    monkeypatch.setattr(MadeUpTime, "figure", slowing)
+    spec, place = asked(), place_in(tmp_path)
+    id = finish(spec, place).id
+    trials = SqlStore(place.record_url).trials(id)
+    members = front_of(spec, trials).members
+    measured = {trial.architecture for trial in of((spec, place, id), "remeasured")}
+    assert {member.architecture for member in members} <= measured
+    assert SqlStore(place.record_url).front(id) == tuple((t.role, t.index) for t in members)
+    monkeypatch.undo()
+    # All are told by the speed in the middle of the timings.
+    slowness = [member.metrics["made_up_ms"] / truth(member) for member in members]
+    assert max(slowness) < 1.03 * min(slowness)
+
+
+def test_the_front_that_is_confirmed_is_the_measured_one(found: Found) -> None:
+    spec, place, id = found
+    trials = SqlStore(place.record_url).trials(id)
+    wanted = {member.architecture for member in front_of(spec, trials).members}
+    assert {member.architecture for member in spread(spec, trials)} <= wanted
+    assert {member.architecture for member in shortlist(spec, trials)} <= wanted
 
 
 def test_without_timings_every_candidate_is_measured(tmp_path: Path) -> None:

@@ -195,6 +195,18 @@ class TestABrokenMachine:
         assert record.ordered == in_order(propose, failing)
 
 
+def test_alone_one_is_handed_out_at_a_time() -> None:
+    given = proposals(3)
+    queue = TrialQueue(fixed(given), lambda _: None, alone=True)
+    for proposal in given:
+        assert queue.take() == proposal
+        assert queue.take() is None
+        assert not queue.finished
+        queue.put(proposal, measured(proposal, frozenset()))
+    assert queue.take() is None
+    assert queue.finished
+
+
 def test_a_fixed_queue_hands_out_what_is_missing() -> None:
     record = Record()
     wanted = proposals(5)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nas.search.spec import SearchSpec, load_spec
-from nas.search.timing import REFERENCE, a_turn, steady, turn
+from nas.search.timing import REFERENCE, steady, turn, turn_workload
 from nas.search.trial import Measurement, Proposal, Trial, TrialRole
 from nas.space.architecture import Architecture
 
@@ -16,7 +16,7 @@ def request(**changes: Any) -> SearchSpec:
     return load_spec({"name": "x", "task": "digits", "space": "digits_tiny", **changes})
 
 
-SPEC = request()
+SPEC = request(objectives=["cross_entropy", "latency_ms"])
 NETWORKS = [SPEC.search_space.sample(random.Random(i)) for i in range(4)]
 TIMES = dict(zip(NETWORKS, (1.0, 2.0, 5.0, 9.0), strict=True))
 
@@ -40,7 +40,7 @@ def timed(role: TrialRole, slow: Any, rounds: int = 3) -> list[Trial]:
             role,
             each.index,
             each.architecture,
-            Measurement.of({"ms": slow(each.index) * took(each.architecture), "params": 7}),
+            Measurement.of({"latency_ms": slow(each.index) * took(each.architecture), "params": 7}),
             each.label,
         )
         for each in proposed(role, rounds)
@@ -56,42 +56,46 @@ def test_every_network_stands_between_two_references() -> None:
 
 
 def test_on_a_steady_machine_figures_are_those_that_were_taken() -> None:
-    found = steady(timed("timed", lambda _: 1.0), "timed")
-    assert {each: metrics["ms"] for each, metrics in found.items()} == TIMES
+    found = steady(SPEC, timed("timed", lambda _: 1.0), "timed")
+    assert {each: metrics["latency_ms"] for each, metrics in found.items()} == TIMES
 
 
 @pytest.mark.parametrize("period", [9, 27, 1000])
 def test_slow_phases_are_taken_out(period: int) -> None:
     # Half of the time, whole turns or all that follows, half as fast; 4 is the usual reference.
-    found = steady(timed("timed", lambda i: 1 + (i // period) % 2, rounds=5), "timed")
-    assert {each: metrics["ms"] for each, metrics in found.items()} == pytest.approx(TIMES)
+    found = steady(SPEC, timed("timed", lambda i: 1 + (i // period) % 2, rounds=5), "timed")
+    assert {each: metrics["latency_ms"] for each, metrics in found.items()} == pytest.approx(TIMES)
 
 
 def test_a_slow_drift_is_taken_out() -> None:
-    found = steady(timed("timed", lambda i: 1 + 0.02 * i), "timed")
-    ratios = [metrics["ms"] / TIMES[each] for each, metrics in found.items()]
+    found = steady(SPEC, timed("timed", lambda i: 1 + 0.02 * i), "timed")
+    ratios = [metrics["latency_ms"] / TIMES[each] for each, metrics in found.items()]
     # All by the speed in the middle, whose reference is the median.
     assert ratios == pytest.approx([1.26] * 4, rel=0.01)
 
 
 def test_one_disturbed_turn_is_no_more_than_one_of_three() -> None:
-    found = steady(timed("timed", lambda i: 30.0 if i == 3 else 1.0), "timed")
-    assert {each: metrics["ms"] for each, metrics in found.items()} == TIMES
+    found = steady(SPEC, timed("timed", lambda i: 30.0 if i == 3 else 1.0), "timed")
+    assert {each: metrics["latency_ms"] for each, metrics in found.items()} == TIMES
 
 
 def test_the_front_is_told_at_the_speed_of_the_timings() -> None:
     before = timed("timed", lambda _: 1.0)
     after = timed("remeasured", lambda _: 1.6)
-    found = steady([*after, *before], "remeasured")
-    assert {each: metrics["ms"] for each, metrics in found.items()} == pytest.approx(TIMES)
+    found = steady(SPEC, [*after, *before], "remeasured")
+    assert {each: metrics["latency_ms"] for each, metrics in found.items()} == pytest.approx(TIMES)
     # Without timings there is no speed to go by.
-    alone = steady(after, "remeasured")
-    assert [metrics["ms"] for metrics in alone.values()] == [1.6 * each for each in TIMES.values()]
+    alone = steady(SPEC, after, "remeasured")
+    assert [metrics["latency_ms"] for metrics in alone.values()] == [
+        1.6 * each for each in TIMES.values()
+    ]
 
 
-def test_what_does_not_change_stays_to_the_last_digit() -> None:
+def test_measured_costs_alone_are_told() -> None:
     given = timed("timed", lambda i: 1 + 0.1 * i)
-    assert {metrics["params"] for metrics in steady(given, "timed").values()} == {7}
+    assert {name for found in steady(SPEC, given, "timed").values() for name in found} == {
+        "latency_ms"
+    }
 
 
 def test_what_failed_counts_nowhere() -> None:
@@ -103,21 +107,21 @@ def test_what_failed_counts_nowhere() -> None:
         t if t.index not in gone else Trial("timed", t.index, t.architecture, lost, t.label)
         for t in given
     ]
-    found = steady(left, "timed")
+    found = steady(SPEC, left, "timed")
     kept = {each: ms for each, ms in TIMES.items() if each != NETWORKS[1]}
-    assert {each: metrics["ms"] for each, metrics in found.items()} == kept
-    assert steady([t for t in given if t.label != REFERENCE], "timed").keys() == TIMES.keys()
-    assert steady([], "timed") == {}
+    assert {each: metrics["latency_ms"] for each, metrics in found.items()} == kept
+    assert steady(SPEC, [t for t in given if t.label != REFERENCE], "timed").keys() == TIMES.keys()
+    assert steady(SPEC, [], "timed") == {}
 
 
 def test_order_of_the_trials_decides_nothing() -> None:
     given = timed("timed", lambda i: 1 + 0.3 * (i % 3))
-    first = steady(given, "timed")
+    first = steady(SPEC, given, "timed")
     for order in itertools.islice(itertools.permutations(given[:5]), 0, 120, 17):
-        assert steady([*given[5:], *order], "timed") == first
+        assert steady(SPEC, [*given[5:], *order], "timed") == first
 
 
 @pytest.mark.parametrize(("rounds", "share"), [(1, 20), (5, 4), (3, 7), (40, 1)])
 def test_turns_share_the_repetitions(rounds: int, share: int) -> None:
     spec = request(prediction={"rounds": rounds}, latency={"repetitions": 20, "batch": 3})
-    assert (a_turn(spec).repetitions, a_turn(spec).batch) == (share, 3)
+    assert (turn_workload(spec).repetitions, turn_workload(spec).batch) == (share, 3)

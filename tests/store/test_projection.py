@@ -386,6 +386,9 @@ def test_beyond_the_limit_only_the_front_has_runs(
     for index in range(5):
         store.add_trial(lease, trial(index))
     store.add_trial(lease, trial(4, "random"))
+    # Timings, of which a network has several, get no runs at all.
+    store.add_trial(lease, trial(0, "timed"))
+    store.add_trial(lease, trial(0, "remeasured"))
     store.set_front(lease, [("search", 1), ("search", 3)])
     project(store, uri)
     assert set(runs(client, lease.search)) == {"search/0", "search/1", "search/3", "random/4"}
