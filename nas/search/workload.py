@@ -39,7 +39,8 @@ class Workload(Section):
         said = f"{self.device}, {self.dtype}, batch {self.batch}"
         said += threads if self.device == "cpu" else ""
         if isinstance(shape, TextShape):
-            said += f", beam {self.beam}, {self.source_length} to {self.target_length} tokens"
+            lengths = f"{self.source_length} source and {self.target_length} target tokens"
+            said += f", beam {self.beam}, {lengths}"
         return said
 
     def to_json(self) -> dict[str, Any]:

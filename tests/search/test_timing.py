@@ -9,7 +9,9 @@ import pytest
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.timing import REFERENCE, steady, turn, turn_workload
 from nas.search.trial import Measurement, Proposal, Trial, TrialRole
+from nas.search.workload import Workload
 from nas.space.architecture import Architecture
+from nas.space.task_shape import TextShape
 
 
 def request(**changes: Any) -> SearchSpec:
@@ -125,3 +127,10 @@ def test_order_of_the_trials_decides_nothing() -> None:
 def test_turns_share_the_repetitions(rounds: int, share: int) -> None:
     spec = request(prediction={"rounds": rounds}, latency={"repetitions": 20, "batch": 3})
     assert (turn_workload(spec).repetitions, turn_workload(spec).batch) == (share, 3)
+
+
+def test_a_workload_is_told_in_words() -> None:
+    sentences = TextShape(500, 500, source_length=20, target_length=12)
+    assert Workload(threads=2).told(SPEC.task_shape) == "cpu, float32, batch 1, 2 threads"
+    told = Workload(device="cuda", dtype="bfloat16", source_length=9).told(sentences)
+    assert told == "cuda, bfloat16, batch 1, beam 4, 9 source and 30 target tokens"
