@@ -63,7 +63,7 @@ class Composition:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of what `sums` gives."""
+        """The names of what `parts` gives."""
         return tuple(f"{sort}: {figure}" for sort in self.sorts for figure, _ in FIGURES)
 
     def designs(self, codes: Codes) -> Designs:
@@ -103,7 +103,7 @@ class Composition:
 
 @lru_cache(maxsize=65_536)
 def _sorted_parts(layer: Layer, common: StackShape) -> tuple[tuple[str, Part], ...]:
-    """A layer's parts, each with its sort: `decoder self cosformer`; norms go with what follows."""
+    """A layer's parts, each with its sort: `decoder cross cosformer`; norms are left out."""
     stack = "decoder" if isinstance(layer, DecoderLayer) else "encoder"
     return tuple(
         (f"{stack} {part.path if part.site is None else part.site} {part.variant}", part)

@@ -6,18 +6,26 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from nas.cost.forecast import FORECASTS, from_text, learnt, to_text
+from nas.cost.forecast import FORECASTS, learnt, to_text
 from nas.run.queue import fixed
 from nas.run.running import Running
 from nas.run.submission import problem_of
 from nas.search.pareto import front_of
+from nas.search.spec import SearchSpec
 from nas.search.stages import FEWEST_TIMINGS
 from nas.search.timing import REFERENCE, turn
 from nas.search.trial import Proposal, Trial
+from nas.space.architecture import Architecture
+from nas.strategy.random import draw
 from nas.strategy.ranked import spread_out
 
 # Of the time budget, what timings may use besides training: the search must still be worth it.
 TIMING_SHARE = 0.85
+
+
+def reference(spec: SearchSpec) -> Architecture:
+    """The network beside which the others are timed: one that keeps all exact constraints."""
+    return draw(problem_of(spec), random.Random(f"{spec.seed}/{REFERENCE}"))
 
 
 def predict_costs(running: Running) -> None:
@@ -39,7 +47,7 @@ def predict_costs(running: Running) -> None:
     running.enter("timed")
     proposals: list[Proposal] = []
     for _ in range(spec.prediction.rounds):
-        proposals += turn(spec, "timed", len(proposals), [(each, "") for each in drawn])
+        proposals += turn(reference(spec), "timed", len(proposals), [(each, "") for each in drawn])
 
     def over(_: int) -> bool:
         left = running.left(TIMING_SHARE)
@@ -50,13 +58,14 @@ def predict_costs(running: Running) -> None:
 
 
 def measure_front(running: Running) -> None:
-    """Measures the front's predicted costs, and those of who takes the place of who leaves it.
+    """Measures the front anew where costs are measured, and who takes the place of who leaves it.
 
     In each turn all of the front as it then is, until each of it had as many turns as are asked
-    for. So at the end nothing predicted is left on it, but where a measurement failed.
+    for. So at the end nothing is left on it that was predicted, or lucky in its one taking, but
+    where a measurement failed.
     """
     spec, rounds = running.spec, running.spec.prediction.rounds
-    if not any(each.used for each in from_text(spec, running.setup.forecasts).values()):
+    if not spec.measured_costs:
         return
     running.enter("remeasured")
     store = running.store
@@ -68,7 +77,7 @@ def measure_front(running: Running) -> None:
         if all(turns[each.architecture] >= rounds for each in front):
             return []
         networks = [(each.architecture, f"search {each.index}") for each in front]
-        return turn(spec, "remeasured", len(measured), networks)
+        return turn(reference(spec), "remeasured", len(measured), networks)
 
     total = len(propose(())) * rounds
     running.evaluate("remeasured", propose, total, alone=True)

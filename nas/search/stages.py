@@ -34,8 +34,8 @@ class Prediction(Section):
     """How measured costs come about where objectives or constraints are about some.
 
     Networks spread over the space are timed, the others predicted from these, and the front is
-    measured. Where predictions are not shown to order networks, or order them worse than their
-    numbers of parameters do, every candidate is measured.
+    measured at the end, however its costs came about. Where predictions are not shown to order
+    networks, or order them worse than their numbers of parameters do, every candidate is measured.
     """
 
     timings: Annotated[Whole, Field(le=1000)] = 80

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -22,11 +21,14 @@ def turn_workload(spec: SearchSpec) -> Workload:
 
 
 def turn(
-    spec: SearchSpec, role: TrialRole, first: int, networks: Sequence[tuple[Architecture, str]]
+    reference: Architecture,
+    role: TrialRole,
+    first: int,
+    networks: Sequence[tuple[Architecture, str]],
 ) -> list[Proposal]:
     """One turn from the index `first` on: the networks, with their labels, between references."""
-    reference = spec.search_space.sample(random.Random(f"{spec.seed}/{REFERENCE}")), REFERENCE
-    order = [reference, *(each for network in networks for each in (network, reference))]
+    beside = reference, REFERENCE
+    order = [beside, *(each for network in networks for each in (network, beside))]
     return [Proposal(role, first + i, *each) for i, each in enumerate(order)]
 
 

@@ -63,7 +63,7 @@ def trials_of(found: Found) -> list[Trial]:
 def test_every_trial_has_both(found: Found) -> None:
     spec, _, _ = found
     trials = trials_of(found)
-    assert {trial.role for trial in trials} == {"search", "random", "homogeneous"}
+    assert {trial.role for trial in trials} == {"search", "random", "homogeneous", "remeasured"}
     for trial in trials:
         weights = 4 * PARAMS.of(trial.architecture, spec.task_shape)
         assert trial.succeeded, trial.measurement.reason

@@ -19,6 +19,7 @@ def request(**changes: Any) -> SearchSpec:
 
 
 SPEC = request(objectives=["cross_entropy", "latency_ms"])
+BESIDE = SPEC.search_space.sample(random.Random("reference"))
 NETWORKS = [SPEC.search_space.sample(random.Random(i)) for i in range(4)]
 TIMES = dict(zip(NETWORKS, (1.0, 2.0, 5.0, 9.0), strict=True))
 
@@ -31,7 +32,7 @@ def took(architecture: Architecture) -> float:
 def proposed(role: TrialRole, rounds: int) -> list[Proposal]:
     found: list[Proposal] = []
     for _ in range(rounds):
-        found += turn(SPEC, role, len(found), [(each, "") for each in NETWORKS])
+        found += turn(BESIDE, role, len(found), [(each, "") for each in NETWORKS])
     return found
 
 
@@ -50,11 +51,11 @@ def timed(role: TrialRole, slow: Any, rounds: int = 3) -> list[Trial]:
 
 
 def test_every_network_stands_between_two_references() -> None:
-    found = turn(SPEC, "timed", 10, [(each, "a") for each in NETWORKS])
+    found = turn(BESIDE, "timed", 10, [(each, "a") for each in NETWORKS])
     assert [each.index for each in found] == list(range(10, 19))
     assert [each.label for each in found] == [REFERENCE, *4 * ["a", REFERENCE]]
     assert len({each.architecture for each in found if each.label == REFERENCE}) == 1
-    assert found == turn(SPEC, "timed", 10, [(each, "a") for each in NETWORKS])
+    assert found == turn(BESIDE, "timed", 10, [(each, "a") for each in NETWORKS])
 
 
 def test_on_a_steady_machine_figures_are_those_that_were_taken() -> None:
