@@ -12,6 +12,7 @@ from nas.report.table import PREFIXED, quantity
 from nas.search.controls import control_pools
 from nas.search.objective import Metric
 from nas.search.pareto import front_of, scored
+from nas.search.remeasured import with_measured
 from nas.search.spec import SearchSpec
 from nas.search.trial import SLICES, Standing, Trial
 
@@ -55,7 +56,9 @@ def figure(spec: SearchSpec, summary: Summary, trials: Sequence[Trial]) -> Any:
     vertical, horizontal = summary.objectives[:2]
     known = looks(summary.attentions)
     made = graph_objects.Figure()
-    shown = [trial for trial in scored(trials) if trial.role in SLICES]
+    # The search's own as they stand now: with what was measured where a cost had been predicted.
+    controls = [trial for trial in trials if trial.role in SLICES and trial.role != "search"]
+    shown = scored([*controls, *with_measured(spec, trials)])
 
     def add(name: str, held: Sequence[Trial], marker: Mapping[str, Any], **more: Any) -> None:
         if held:

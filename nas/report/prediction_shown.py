@@ -22,27 +22,58 @@ def prediction_tables(summary: Summary) -> tuple[Table, ...]:
 
 
 def _words(found: PredictedCost) -> list[str]:
-    name, errors = found.metric.name, found.errors
-    counted = f", number of parameters alone {agreement(errors.params)}" if errors.params else ""
-    said = [
-        f"{name} ({found.workload}) was learnt from {errors.count} timed networks, by "
-        f"{MEMBERS[found.member]}: on timings held out the mean error is {errors.mape:.1%} "
-        f"[{errors.low:.1%}, {errors.high:.1%}], Kendall's tau {agreement(errors.tau)}{counted}."
-    ]
-    if not found.used:
-        return [*said, f"This is not shown to be of use, so {name} was measured of each network."]
+    name = found.metric.name
+    said = []
+    if found.errors is not None:
+        errors = found.errors
+        counted = (
+            f", number of parameters alone {agreement(errors.params)}" if errors.params else ""
+        )
+        said.append(
+            f"{name} ({found.workload}) was learnt from {errors.count} timed networks, by "
+            f"{MEMBERS[found.member or '']}: on timings held out the mean error is "
+            f"{errors.mape:.1%} [{errors.low:.1%}, {errors.high:.1%}], Kendall's tau "
+            f"{agreement(errors.tau)}{counted}."
+        )
+    return [*said, *(_as_predicted(found) if found.used else _as_measured(found))]
+
+
+def _as_predicted(found: PredictedCost) -> list[str]:
+    name, said = found.metric.name, []
     if found.median_error is not None:
-        many = len(found.networks)
         word = "within" if found.median_error <= BAR else "beyond"
         said.append(
-            f"Predicted {name} of the {many} network{'s' * (many != 1)} that came to the front "
-            f"lies {found.median_error:.1%} from the measured one in the median, {word} the "
-            f"{BAR:.0%} that are asked for. The front stands with what was measured; search and "
-            "controls are compared by what was predicted of all."
+            f"Predicted {name} of the {_networks(found)} that came to the front lies "
+            f"{found.median_error:.1%} from the measured one in the median, {word} the {BAR:.0%} "
+            "that are asked for. The front stands with what was measured; search and controls are "
+            "compared by what was predicted of all."
         )
-    if found.failed:
-        said.append(f"{found.failed} of the front could not be measured and stand as predicted.")
+    if found.unmeasured:
+        said.append(
+            f"{found.unmeasured} of the front {'was' if found.unmeasured == 1 else 'were'} not "
+            "measured (yet, or for an error, or for limits set later): as predicted."
+        )
     return said
+
+
+def _as_measured(found: PredictedCost) -> list[str]:
+    name = found.metric.name
+    if found.errors is not None:
+        said = [f"This is not shown to be of use, so {name} was measured of each network."]
+    else:
+        said = [f"{name} ({found.workload}) was measured of each network; none was predicted."]
+    if found.median_error is not None:
+        said.append(
+            f"Of the {_networks(found)} that came to the front it was measured anew: in the median "
+            f"that is {found.median_error:.1%} from the first taking. The front stands with the "
+            "later figures."
+        )
+    return said
+
+
+def _networks(found: PredictedCost) -> str:
+    many = len(found.networks)
+    return f"{many} network{'s' * (many != 1)}"
 
 
 def _table(found: PredictedCost) -> Table:

@@ -12,6 +12,7 @@ from nas.errors import NothingFeasible
 from nas.search.problem import Problem
 from nas.search.trial import Trial
 from nas.space.architecture import Architecture
+from nas.space.listed import ListedSpace
 from nas.strategy.repair import ENUMERABLE, moves, repair, with_gene
 from nas.strategy.strategy import generator
 
@@ -61,9 +62,9 @@ def fresh(
 ) -> list[Architecture]:
     """Up to `count` random architectures that are not `known`, all different and feasible.
 
-    Where draws keep meeting known ones, what is left of the space is looked through: all of it up
-    to `ENUMERABLE` architectures, else the single changes of known ones. Raises `NothingFeasible`
-    where none is found and none was known.
+    Where draws keep meeting known ones, what is left of the space is looked through: all of a list
+    and of up to `ENUMERABLE` architectures, else the single changes of known ones. Raises
+    `NothingFeasible` where none is found and none was known.
     """
     seen, found = set(known), list[Architecture]()
     reason: NothingFeasible | None = None
@@ -90,7 +91,7 @@ def _left(
 ) -> list[Architecture]:
     """Up to `count` feasible architectures outside `seen`, which is left as it was."""
     space = problem.space
-    if space.size <= ENUMERABLE:
+    if isinstance(space, ListedSpace) or space.size <= ENUMERABLE:
         unseen = [each for each in space.enumerate() if each not in seen]
         rng.shuffle(unseen)
         candidates: Iterator[Architecture] = iter(unseen)

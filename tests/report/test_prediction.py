@@ -8,6 +8,7 @@ import pytest
 
 from nas.cost.forecast import FORECASTS, learnt, to_text
 from nas.report.files import write_report
+from nas.report.front import figure
 from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.words import words
@@ -120,9 +121,7 @@ def test_what_could_not_be_measured_is_said(searched: list[Trial], facts: dict[s
         for i, each in enumerate(front)
     ]
     assert front_of(SPEC, [*searched, *lost]).members == front
-    assert f"{len(front)} of the front could not be measured" in told(
-        SPEC, [*searched, *lost], facts
-    )
+    assert f"{len(front)} of the front were not measured" in told(SPEC, [*searched, *lost], facts)
 
 
 def test_an_unused_predictor_is_said_to_be_one(searched: list[Trial]) -> None:
@@ -143,3 +142,39 @@ def test_page_and_file_show_both(
     assert '"median_error": 0.2' in (tmp_path / "pareto.json").read_text()
     plain = page(SPEC, summarize(SPEC, searched), searched)
     assert "Predicted and measured" not in plain
+
+
+def test_every_network_is_drawn_once_where_it_was_measured(searched: list[Trial]) -> None:
+    slow = measured(searched, 1.25)
+    trials = [*searched, *slow]
+    found = figure(SPEC, summarize(SPEC, trials), trials)
+    drawn = {trace.name: sorted(x for x in trace.x if x is not None) for trace in found.data[:1]}
+    again = {each.architecture: each.metrics["latency_ms"] for each in slow}
+    wanted = [again.get(t.architecture, t.metrics["latency_ms"]) for t in searched]
+    assert drawn == {"search": pytest.approx(sorted(wanted))}
+
+
+def test_a_front_measured_anew_without_a_predictor_is_said(searched: list[Trial]) -> None:
+    text = told(SPEC, [*searched, *measured(searched, 1.25)], {})
+    assert "was measured of each network; none was predicted." in text
+    assert "in the median that is 20.0% from the first taking" in text
+    assert "latency" not in told(request(), searched, {})
+    assert told(SPEC, [], {}).count("latency_ms") == 0
+
+
+def test_a_limit_set_later_brings_members_that_were_never_measured(
+    searched: list[Trial], facts: dict[str, str]
+) -> None:
+    trials = [*searched, *measured(searched, 1.25)]
+    assert "not measured" not in told(SPEC, trials, facts)
+    limit = sorted(t.metrics["latency_ms"] for t in trials)[len(trials) // 2]
+    params = sorted(t.metrics["params"] for t in searched)[len(searched) // 4]
+    later = request(
+        objectives=["cross_entropy", "latency_ms"],
+        constraints=[f"latency_ms <= {limit}", f"params <= {params}"],
+    )
+    members = front_of(later, trials).members
+    known = {t.architecture for t in trials if t.role == "remeasured"}
+    fresh = sum(each.architecture not in known for each in members)
+    assert fresh
+    assert f"{fresh} of the front w" in told(later, trials, facts)

@@ -1,8 +1,11 @@
 """Is random search uniform, as the space says, and bounded near what is left?"""
 
+import random
 from collections import Counter
 
-from nas.strategy.random import RandomSearch
+from nas.space.gene import Genome
+from nas.space.listed import listed_in
+from nas.strategy.random import RandomSearch, fresh
 from nas.strategy.repair import ENUMERABLE
 from tests.strategy.conformance import StrategyConformance
 from tests.strategy.landscape import costs, problem_of, run, space_of
@@ -47,3 +50,13 @@ class TestRandomSearch(StrategyConformance):
         assert 1 < len(feasible) < 200
         trials = run(self.strategy, problem, seed=4, count=1_000)
         assert {trial.architecture for trial in trials} == feasible
+
+    def test_a_list_too_large_to_enumerate_is_used_up_within_itself(self) -> None:
+        grid = space_of(width=[16, 24, 32], depth=[1, 2, 3, 4])
+        rng, genomes = random.Random(0), dict[Genome, None]()
+        while len(genomes) <= ENUMERABLE:
+            genomes[grid.genome(grid.sample(rng))] = None
+        space = listed_in(grid, list(genomes))
+        left = list(map(space.build, space.listed[-3:]))
+        known = set(map(space.build, space.listed[:-3]))
+        assert set(fresh(problem_of(space), known, rng, 5)) == set(left)
