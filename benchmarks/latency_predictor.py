@@ -55,6 +55,8 @@ DEPTH, TIMING, MEAN = "_layer_num", "latency_", "latency_mean"
 class Timings:
     """Networks as the members see them, and how long each took in ms."""
 
+    networks: NDArray[np.float64]
+    """What the table tells of them, a row each."""
     designs: Designs
     values: NDArray[np.float64]
 
@@ -62,10 +64,17 @@ class Timings:
     def read(cls, path: Path) -> Timings:
         """Raises ValueError naming the line and column that is wrong."""
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not rows:
+            lines = [line for line in csv.reader(file) if line]
+        if len(lines) < 2:
             raise ValueError(f"{path}: a line of names and a line a network are expected")
-        names = list(rows[0])
+        names, rows = lines[0], [dict(zip(lines[0], line, strict=False)) for line in lines[1:]]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{path}: two columns have the same name")
+        for line, fields in enumerate(lines[1:], 2):
+            if len(fields) != len(names):
+                raise ValueError(
+                    f"{path}: line {line}: {len(fields)} fields for {len(names)} names"
+                )
         means = [name for name in names if name.startswith(MEAN)]
         told = tuple(name for name in names if not name.startswith(TIMING))
         if not means or not told:
@@ -76,9 +85,10 @@ class Timings:
         values = np.array(
             [sum(_number(path, i, row, name) for name in means) for i, row in rows_of(rows)]
         )
-        if not (values > 0).all():
-            raise ValueError(f"{path}: line {int(np.argmin(values)) + 2} took no time")
-        return cls(means_and_sums(Columns(told, matrix), depths_of(told)), values)
+        for line, value in enumerate(values, 2):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{path}: line {line} took {value:g}")
+        return cls(matrix, means_and_sums(Columns(told, matrix), depths_of(told)), values)
 
 
 def rows_of(rows: Sequence[Mapping[str, Any]]) -> enumerate[Mapping[str, Any]]:
@@ -110,12 +120,18 @@ def depths_of(names: Sequence[str]) -> dict[str, str]:
 def splits_of(
     timings: Timings, train: int, held_out: int, splits: int, seed: int
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """By split the rows that are learnt from, and those that are predicted."""
+    """By split the rows that are learnt from, and those of other networks that are predicted."""
     count = len(timings.values)
     if train + held_out > count:
         raise ValueError(f"--train: {train} and {held_out} held out, of {count} rows in all")
     orders = [np.random.default_rng((seed, split)).permutation(count) for split in range(splits)]
-    return [(order[:train], order[train : train + held_out]) for order in orders]
+    return [(order[:train], unseen(timings, order, train)[:held_out]) for order in orders]
+
+
+def unseen(timings: Timings, order: NDArray[np.intp], train: int) -> NDArray[np.intp]:
+    """The rows after the first `train` whose network is in none of these: some are there twice."""
+    seen = {timings.networks[row].tobytes() for row in order[:train]}
+    return np.array([row for row in order[train:] if timings.networks[row].tobytes() not in seen])
 
 
 def measured(timings: Timings, train: int, held_out: int, splits: int, seed: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 import time
 from collections import Counter, defaultdict
@@ -59,18 +60,41 @@ class Table:
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError(f"{path}: a list of networks is expected, each a mapping")
         for number, row in enumerate(rows):
-            if not isinstance(row.get(score), int | float):
-                raise ValueError(f"{path}: row {number} has no number {score}; --score names it")
+            given = row.get(score)
+            if type(given) not in (int, float) or not math.isfinite(_float(given)):
+                raise ValueError(
+                    f"{path}: row {number}: {score} is {given!r}, no finite number; --score names "
+                    "the column"
+                )
         networks = [
             {k: v for k, v in row.items() if k not in ("id", score) and not k.endswith("_seconds")}
             for row in rows
         ]
         features = Features.of_networks(networks)
         scores = np.array([row[score] for row in rows], dtype=np.float64)
-        counts = None
-        with contextlib.suppress(KeyError, TypeError):
-            counts = np.array([parameters(row) for row in networks], dtype=np.float64)
+        counts = _counts(networks)
         return cls(features, features.codes(networks), scores if least else -scores, counts)
+
+
+def _float(value: float) -> float:
+    """A number of JSON as a float; infinite where it has too many digits."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _counts(networks: Sequence[Mapping[str, Any]]) -> NDArray[np.float64] | None:
+    """The networks' parameters; None, said on standard error, where some row does not tell them."""
+    counts = []
+    for number, row in enumerate(networks):
+        try:
+            counts.append(parameters(row))
+        except (KeyError, TypeError, AttributeError) as error:
+            what = f"row {number} does not tell its parameters ({error!r})"
+            print(f"no figure of the parameters alone: {what}", file=sys.stderr)
+            return None
+    return np.array(counts, dtype=np.float64)
 
 
 def parameters(network: Mapping[str, Any]) -> int:
@@ -108,6 +132,12 @@ def splits_of(table: Table, train: int, splits: int, seed: int) -> list[NDArray[
     return [np.random.default_rng((seed, split)).permutation(count) for split in range(splits)]
 
 
+def unseen(table: Table, known: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Those of the other rows whose network is in no known row: some tables hold one twice."""
+    seen = {table.codes[row].tobytes() for row in known}
+    return others[[table.codes[row].tobytes() not in seen for row in others]]
+
+
 def tau_of(scores: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
     """Kendall's tau-b, 0 where the scores are all equal."""
     return kendall_tau(list(scores), list(losses)) or 0.0
@@ -120,7 +150,8 @@ def measured(table: Table, train: int, splits: int, seed: int, members: bool) ->
     chosen, shares = Counter[str](), defaultdict[str, float](float)
     single: dict[str, list[float]] = {name: [] for name in MEMBERS if members}
     for order in splits_of(table, train, splits, seed):
-        known, held_out = order[:train], order[train:]
+        known = order[:train]
+        held_out = unseen(table, known, order[train:])
         codes, losses = table.codes[held_out], table.losses[held_out]
         given = table.features, table.codes[known], table.losses[known]
         baseline = None if table.parameters is None else table.parameters[known]

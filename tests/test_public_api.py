@@ -94,7 +94,8 @@ def test_fields_and_methods_of_a_result() -> None:
     ]  # fmt: skip
     public = {name for name in vars(nas.SearchResult) if not name.startswith("_")} - set(fields)
     assert public == {
-        "constrained", "frame", "front", "history", "summary", "to_json", "words", "write_page",
+        "constrained", "frame", "front", "history", "summary", "to_json", "trained_best",
+        "words", "write_page",
     }  # fmt: skip
 
 

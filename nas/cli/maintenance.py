@@ -20,7 +20,10 @@ from nas.errors import EtnasError, PartNotInstalled, StoreUnavailable
 data = typer.Typer(help="Bring data sets to where tasks look for them.", no_args_is_help=True)
 store = typer.Typer(help="Look after the record and MLflow.", no_args_is_help=True)
 
-PACKAGES = ("torch", "torchvision", "ray", "mlflow", "scikit-learn", "safetensors", "plotly")
+PACKAGES = (
+    *("torch", "torchvision", "ray", "mlflow", "optuna", "scikit-learn", "lightgbm"),
+    *("safetensors", "plotly"),
+)
 
 
 @data.command()

@@ -45,7 +45,12 @@ def pareto(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report page there.")] = None,
     best: Annotated[
-        bool, typer.Option("--best", help="Print the architecture with the best first objective.")
+        bool,
+        typer.Option(
+            "--best",
+            help="Print the best architecture by the first objective: of the networks trained to "
+            "the end, or of the front where none was.",
+        ),
     ] = False,
     as_json: AsJson = False,
     home: Home = None,
@@ -61,10 +66,14 @@ def pareto(
     if not result.front:
         raise NothingFeasible(_nothing(result))
     if best:
-        if result.summary.gate.stops:
+        said = result.trained_best
+        if said is None and result.summary.gate.verdict == "failed":
             warning = f"warning: {result.summary.gate.sentence}"
             terminal(stderr=True).print(warning, markup=False)
-        typer.echo(json.dumps(result.front[0]["architecture"]))
+        elif said is not None:
+            note = f"{said.id}: the best of the networks that were trained to the end"
+            terminal(stderr=True).print(note, markup=False)
+        typer.echo(json.dumps(said.to_json() if said else result.front[0]["architecture"]))
     elif not as_json:
         show_front(terminal(), result)
 
@@ -98,7 +107,9 @@ def compare(one: Id, other: Id, as_json: AsJson = False, home: Home = None) -> N
         return
     console = terminal()
     for place, result in (("first", first), ("second", second)):
-        console.print(f"{place}: search {result.id}, {result.spec.name}", markup=False)
+        strategy = f"{result.spec.name}, by {result.spec.strategy.name}"
+        console.print(f"{place}: search {result.id}, {strategy}", markup=False)
+        console.print(result.summary.gate.sentence, markup=False, highlight=False)
         show(console, table(result.summary))
     show(console, hypervolumes([compared.comparison], "first", "second"))
     for sentence in compared.words:

@@ -213,6 +213,9 @@ def show_front(console: Console, result: SearchResult) -> None:
     from nas.report.trust import agreements
     from nas.report.words import brief
 
+    verdict, *others = brief(result.summary)
+    console.print(verdict, markup=False, highlight=False)
+    console.print()
     show(console, table(result.summary))
     show(console, hypervolumes(result.summary.comparisons))
     show(console, agreements(result.summary))
@@ -220,7 +223,7 @@ def show_front(console: Console, result: SearchResult) -> None:
     show(console, confirmation(result.summary))
     for further in halving_tables(result.summary):
         show(console, further)
-    for sentence in (*brief(result.summary), *told(result.summary, result.history)):
+    for sentence in (*others, *told(result.summary, result.history)):
         console.print(sentence, markup=False, highlight=False)
 
 

@@ -68,9 +68,14 @@ class Composition:
 
     def designs(self, codes: Codes) -> Designs:
         """What each member sees of genomes (n, genes)."""
+        return {name: self.design(name, codes) for name in ("parts", "means")}
+
+    def design(self, member: str, codes: Codes) -> Columns:
+        """What one member sees."""
+        if member == "parts":
+            return self.parts(codes)
         features = self._features
-        means = Columns(features.averages_names, features.averages(codes).astype(np.float64))
-        return {"parts": self.parts(codes), "means": means}
+        return Columns(features.averages_names, features.averages(codes).astype(np.float64))
 
     def parts(self, codes: Codes) -> Columns:
         """(n, sorts x figures): each part's figures, added up over the network."""

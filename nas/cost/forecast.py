@@ -45,7 +45,8 @@ class Forecast:
 
     def figures(self, codes: Codes) -> Floats:
         """The predicted values (n,) of genomes (n, genes), in the metric's unit."""
-        return self.predictor.predict(self.composition.designs(codes))
+        member = self.predictor.member
+        return self.predictor.predict({member: self.composition.design(member, codes)})
 
     def figure(self, architecture: Architecture) -> float:
         """That of one architecture."""

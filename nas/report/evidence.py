@@ -185,12 +185,14 @@ class TrainedAlone:
 class Fidelity:
     """Does the supernet rank networks as training alone does, by the metric and recipe stated?
 
-    `planned` were to be trained; `open` are not yet, but will be; `lost` have no result.
+    `planned` were to be trained; `open` are not yet, but will be, unless the `hours_spent` (empty:
+    none) were up before; `lost` have no result.
     """
 
     metric: str
     planned: int
     open: int
+    hours_spent: str
     lost: int
     recipe: Mapping[str, Any]
     networks: tuple[TrainedAlone, ...]
@@ -215,6 +217,11 @@ class GateVerdict:
     def stops(self) -> bool:
         """Whether the request wants its search to end here."""
         return self.verdict == "failed" and self.on_fail == "stop"
+
+    @property
+    def open(self) -> bool:
+        """Whether the ranking was not checked, or not enough."""
+        return self.verdict == "not known"
 
 
 @dataclass(frozen=True)
@@ -265,6 +272,8 @@ class Summary:
     """None where no network was trained alone to check the ranking."""
     ranker_test: RankerTest | None
     predicted: tuple[PredictedCost, ...]
+    proposed: str
+    """By which strategy candidates were proposed, and how it says that it went: a sentence."""
     """Of each measured cost that was predicted."""
     gate: GateVerdict
     looked_up: bool = False

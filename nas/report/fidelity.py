@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nas import catalog
@@ -10,6 +10,8 @@ from nas.cost.analytic import PARAMS
 from nas.errors import GateFailed
 from nas.report.evidence import Fidelity, GateVerdict, TrainedAlone
 from nas.search.fidelity import (
+    FEWEST_JUDGED,
+    HOURS_SPENT,
     SEED,
     Agreements,
     RankerTest,
@@ -18,17 +20,23 @@ from nas.search.fidelity import (
     slices,
 )
 from nas.search.pareto import front_of, scored
-from nas.search.rank_correlation import FEWEST, RankAgreement
+from nas.search.rank_correlation import RankAgreement
 from nas.search.recipe import KEYS
 from nas.search.spec import SearchSpec
 from nas.search.stages import Gate
 from nas.search.trial import Trial
 
 
-def fidelity(spec: SearchSpec, trials: Sequence[Trial]) -> Fidelity | None:
-    """What the networks that were trained alone say; None where there is no such trial."""
+def fidelity(
+    spec: SearchSpec, trials: Sequence[Trial], facts: Mapping[str, str]
+) -> Fidelity | None:
+    """What the networks that were trained alone say; None where there is no such trial.
+
+    The search's `facts` tell whether its hours for them are up.
+    """
     tried = [trial for trial in trials if trial.role == "fidelity"]
-    if not tried:
+    hours = facts.get(HOURS_SPENT, "")
+    if not tried and not hours:
         return None
     loss, name = spec.primary.loss, spec.primary.metric.name
     alone = {each.architecture.id: each for each in scored(tried) if name in each.metrics}
@@ -51,12 +59,11 @@ def fidelity(spec: SearchSpec, trials: Sequence[Trial]) -> Fidelity | None:
         for each, own in pairs
     )
     planned = len(networks_to_train(spec, trials))
-    # Where hours bound them, what is there may be all that there will be.
-    bounded = spec.fidelity.hours is not None
     return Fidelity(
         metric=name,
         planned=planned,
-        open=0 if bounded else max(0, planned - len(tried)),
+        open=0 if hours else max(0, planned - len(tried)),
+        hours_spent=hours,
         lost=len(tried) - len(networks),
         recipe=_recipe(spec),
         networks=networks,
@@ -84,8 +91,9 @@ def judge(
     """The gate's verdict: passed, failed with every reason, not known, or not needed.
 
     Passed where both taus reach what is asked for and the lower ends of their intervals lie above
-    chance and above the tau of the number of parameters alone, on the same networks. A tau that is
-    not there reaches nothing.
+    chance and above the tau of the number of parameters alone, on the same networks. Fewer than
+    `FEWEST_JUDGED` networks say nothing of a tau; one that is not there for another reason reaches
+    nothing.
     """
     asks = asked.model_dump()
     if looked_up:
@@ -94,38 +102,65 @@ def judge(
             "table."
         )
         return GateVerdict("not needed", (), said, **asks)
-    if found is None or found.open or tried is None:
-        reason = _unknown(found)
-        said = f"Whether the ranking can be trusted is not known: {reason}."
-        return GateVerdict("not known", (reason,), said, **asks)
-    reasons = (
-        *_against(_supernet(found), found.agreements, asked.supernet_tau),
-        *_against(_ranker(tried), tried.agreements, asked.ranker_tau),
-    )
+    unchecked, untried = _unchecked(found), _untried(tried)
+    on_unseen = None if untried or tried is None else tried.agreements
+    reasons: list[str] = []
+    if found is not None and not unchecked:
+        reasons += _against(_supernet(found), found.agreements, asked.supernet_tau)
+    if found is not None and not found.open and on_unseen is not None:
+        reasons += _against(_ranker(on_unseen), on_unseen, asked.ranker_tau)
     if reasons:
         said = f"The ranking is not to be trusted: {'; '.join(reasons)}."
-        return GateVerdict("failed", reasons, said, **asks)
-    return GateVerdict("passed", (), _trusted(asked, found, tried), **asks)
+        return GateVerdict("failed", tuple(reasons), said, **asks)
+    if found is None or on_unseen is None or unchecked:
+        unknown = tuple(reason for reason in (unchecked, untried) if reason)
+        said = f"Whether the ranking can be trusted is not known: {unknown[0]}."
+        return GateVerdict("not known", unknown, said, **asks)
+    return GateVerdict("passed", (), _trusted(asked, found, on_unseen), **asks)
 
 
-def check(verdict: GateVerdict, search: str) -> None:
-    """Raises `GateFailed` where the request wants its search to end at this verdict."""
-    if verdict.stops:
+def check(verdict: GateVerdict, search: str, *, confirming: bool = False) -> None:
+    """Raises `GateFailed` where the request wants its search to end at this verdict.
+
+    A confirmation wants a ranking that passed; else one that is not known may become so yet.
+    """
+    if verdict.stops or (confirming and verdict.on_fail == "stop" and verdict.open):
         raise GateFailed(
             f"search {search}: {verdict.sentence} Its request stops here (gate.on_fail: stop); "
             f"`nas confirm {search} --despite-gate` goes on all the same"
         )
 
 
-def _unknown(found: Fidelity | None) -> str:
+def _unchecked(found: Fidelity | None) -> str:
+    """Why nothing can be said of the supernet's ranking; empty where something can."""
     if found is None:
-        return "no network was trained alone to check it; `nas fidelity` does that"
-    if not found.open:
-        return "no ranker was tried on unseen networks; `nas fidelity` does that"
-    done = found.planned - found.open
+        return "no network was trained alone to check it; `nas fidelity ID` does that"
+    if found.open:
+        done = found.planned - found.open
+        return (
+            f"of {found.planned} networks {done} {'was' if done == 1 else 'were'} trained alone to "
+            "check it; `nas fidelity ID` goes on"
+        )
+    if (n := len(found.networks)) >= FEWEST_JUDGED:
+        return ""
+    spent = f", then its {found.hours_spent} hours were up" if found.hours_spent else ""
+    lost = f"; {found.lost} more have no result" if found.lost else ""
     return (
-        f"of {found.planned} networks {done} {'was' if done == 1 else 'were'} trained alone to "
-        "check it; `nas fidelity` goes on"
+        f"{n} of {found.planned} networks were trained alone to check it{spent}{lost}; it takes "
+        f"{FEWEST_JUDGED}"
+    )
+
+
+def _untried(tried: RankerTest | None) -> str:
+    """Why nothing can be said of a ranker; empty where something can."""
+    if tried is None:
+        return "no ranker was tried on unseen networks; `nas fidelity ID` does that"
+    unseen = 0 if tried.agreements is None else tried.agreements.score.n
+    if unseen >= FEWEST_JUDGED:
+        return ""
+    return (
+        f"a ranker was tried on {unseen} random controls that it never saw, and it takes "
+        f"{FEWEST_JUDGED} (`controls.random`)"
     )
 
 
@@ -134,16 +169,12 @@ def _supernet(found: Fidelity) -> str:
     return f"supernet scores with training alone over {len(found.networks)}{few} networks"
 
 
-def _ranker(tried: RankerTest) -> str:
-    unseen = 0 if tried.agreements is None else tried.agreements.score.n
-    return f"the ranker with the supernet over {unseen} random controls that it never saw"
+def _ranker(tried: Agreements) -> str:
+    return f"the ranker with the supernet over {tried.score.n} random controls that it never saw"
 
 
-def _against(what: str, found: Agreements | None, bar: float) -> Iterator[str]:
+def _against(what: str, found: Agreements, bar: float) -> Iterator[str]:
     """What speaks against an agreement, if anything, in one clause."""
-    if found is None or found.score.n < FEWEST:
-        yield f"there is no tau of {what}: it takes {FEWEST}"
-        return
     score, params = found.score, found.params.tau or 0.0
     if score.tau is None:
         yield f"there is no tau of {what}: scores of one side are all equal, or not finite"
@@ -157,11 +188,10 @@ def _against(what: str, found: Agreements | None, bar: float) -> Iterator[str]:
         yield f"Kendall's tau of {what} is {agreement(score)}, {' and '.join(faults)}"
 
 
-def _trusted(asked: Gate, found: Fidelity, tried: RankerTest) -> str:
-    assert tried.agreements is not None, "a ranker that was not tried passes nothing"
+def _trusted(asked: Gate, found: Fidelity, tried: Agreements) -> str:
     told = (
         f"{_supernet(found)} is {agreement(found.agreements.score)}",
-        f"that of {_ranker(tried)} {agreement(tried.agreements.score)}",
+        f"that of {_ranker(tried)} {agreement(tried.score)}",
     )
     return (
         f"The ranking can be trusted: Kendall's tau of {' and '.join(told)}, where "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -181,10 +182,17 @@ def axis(metric: Metric, values: Sequence[float], of: str = "") -> dict[str, Any
         "automargin": True,
     }
     if values and min(values) > 0 and max(values) > LOGARITHMIC_FROM * min(values):
-        axis |= {"type": "log", "dtick": "D2"}
+        axis |= {"type": "log", "tickvals": _ticks(min(values), max(values)), "tickformat": "~g"}
     if metric.unit in PREFIXED:
         axis |= {"tickformat": "~s"}
     return axis
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, ... from below the low to above the high; plotly's own lack their powers."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    return [each for each in found if low / 2 <= each <= high * 2]
 
 
 def layout() -> dict[str, Any]:

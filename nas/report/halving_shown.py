@@ -46,7 +46,7 @@ def true_front(summary: Summary) -> Table:
     names = tuple(found.judged_by.values())
     rows = [
         (
-            f"{_named(summary, each)}, {_kind(each)}" if each.member else _kind(each),
+            f"{_named(summary, each)}, {_kind(each)}" if each.member else _named(summary, each),
             each.architecture_id,
             *(quantity(each.values[metric.name], metric) for metric in summary.objectives),
             str(each.seeds),
@@ -58,7 +58,7 @@ def true_front(summary: Summary) -> Table:
         "Front of the networks trained to the end, by means over seeds",
         ("network", "architecture", *names, "seeds", "front"),
         tuple(rows),
-        (("architecture",), ("seeds",), *((each,) for each in reversed(names[1:]))),
+        (("seeds",), ("architecture",)),
     )
 
 

@@ -13,7 +13,7 @@ from nas.report.front import CONFIG, FONT, figure
 from nas.report.halving_shown import halving_tables
 from nas.report.history import section as history_section
 from nas.report.prediction_shown import prediction_tables
-from nas.report.table import DOMINATED, DOMINATED_MEANS, Table, place_of, quantity, tables
+from nas.report.table import DOMINATED, Table, dominated_means, place_of, quantity, tables
 from nas.report.trust import agreements, method, picture
 from nas.report.words import words
 from nas.search.history import History
@@ -173,7 +173,7 @@ def _strips(summary: Summary) -> str:
         for name, look in known.items()
     )
     if summary.dominated_by_controls:
-        key += f"<span>{DOMINATED} {DOMINATED_MEANS}</span>"
+        key += f"<span>{DOMINATED} {escape(dominated_means(summary))}</span>"
     front = [member.architecture for member in summary.front]
     tallest = max(layer.ffn_width for each in front for layer in each.layers)
     stacks = front[0].stacks

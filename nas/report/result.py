@@ -27,15 +27,17 @@ from nas.run.preflight import preflight
 from nas.run.submission import submit
 from nas.run.workspace import Workspace, workspace
 from nas.search.extent import EXTENT
-from nas.search.fidelity import RANKER_TEST, RankerTest
+from nas.search.fidelity import HOURS_SPENT, RANKER_TEST, RankerTest
 from nas.search.history import History
 from nas.search.installed import named_by, named_by_space, not_installed
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec, load_spec
 from nas.search.trial import ROLES, Trial
+from nas.space.architecture import Architecture
 from nas.space.reading import path_of
 from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
+from nas.strategy.strategy import ACCOUNT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,6 +98,18 @@ class SearchResult:
             }
             for member in self.summary.front
         ]
+
+    @property
+    def trained_best(self) -> Architecture | None:
+        """The best by the first objective of the front of networks trained to the end, if any.
+
+        It may be a homogeneous rival of a member.
+        """
+        confirmed = self.summary.confirmation
+        found = confirmed.front.networks if confirmed and confirmed.front else ()
+        best = next((each.architecture_id for each in found if each.on_front), None)
+        built = (each.architecture for each in self.trials)
+        return next((each for each in built if each.id == best), None)
 
     def frame(self) -> pd.DataFrame:
         """The front as a DataFrame, one row a member, in the front's order.
@@ -300,7 +314,7 @@ def confirm_search(
 
     What is trained says `nas.run.confirm.confirm`. Raises what `resume_search` raises,
     `SearchStateError` for a search that is unfinished or has no front, and `GateFailed` where its
-    ranking is not to be trusted and its request says `gate.on_fail: stop`, unless `despite_gate`.
+    ranking did not pass and its request says `gate.on_fail: stop`, unless `despite_gate`.
     It, too, goes on where it was stopped.
     """
     from nas.run.confirm import confirm
@@ -310,7 +324,9 @@ def confirm_search(
     spec = load_spec(found.spec)
     if not despite_gate and spec.gate.on_fail == "stop":
         trials = opened(place, found.id).trials(found.id)
-        check(judge(spec.gate, fidelity(spec, trials), RankerTest.of(found.facts)), found.id)
+        checked = fidelity(spec, trials, found.facts)
+        verdict = judge(spec.gate, checked, RankerTest.of(found.facts), looked_up=spec.looked_up)
+        check(verdict, found.id, confirming=True)
     confirm(found.id, place, reporter=_report, listener=listener)
     return load_result(found.id, home)
 
@@ -326,7 +342,7 @@ def provenance(record: SearchRecord) -> dict[str, str]:
     """What the record says of where a search comes from, in words: code, digests, machines."""
     shown = {"submitted": record.created, "runs": str(record.attempt)}
     # What is judged and drawn is told in its place, in words.
-    elsewhere = (RANKER_TEST, EXTENT, FORECASTS)
+    elsewhere = (RANKER_TEST, HOURS_SPENT, EXTENT, FORECASTS, ACCOUNT)
     told = {name: text for name, text in record.facts.items() if name not in elsewhere}
     for name, text in told.items():
         origins = name.endswith("_provenance")

@@ -44,6 +44,7 @@ from nas.search.rank_correlation import kendall_tau
 from nas.search.spec import SearchSpec
 from nas.search.trial import ROLES, SLICES, Trial
 from nas.space.task_shape import can_tell
+from nas.strategy.strategy import ACCOUNT
 
 # Below this many standard errors the spread of random networks is mostly noise (method, section 5).
 RESOLVED_FROM = 3.0
@@ -64,8 +65,7 @@ def summarize(
     ranker_test = RankerTest.of(facts or {})
     objectives, primary = spec.parsed_objectives, spec.primary.metric
     pools, held = control_pools(trials), judged(trials)
-    front = front_of(spec, trials)
-    learnt = _learnt(spec, trials)
+    front, learnt = front_of(spec, trials), _learnt(spec, trials)
     resolution = _resolution(spec, learnt, pools.get("random", []))
     attentions = attention_names(
         [trial.architecture for trial in trials], map(str, spec.search_space.all_attentions)
@@ -81,7 +81,7 @@ def summarize(
             comparisons = tuple(replace(each, verdict=EXPLORATORY) for each in comparisons)
     dominators = _dominators(spec, front, held)
     members = zip(front.members, dominators, strict=True)
-    checked = fidelity(spec, trials)
+    checked = fidelity(spec, trials, facts or {})
     return Summary(
         name=spec.name,
         space=spec.search_space.name,
@@ -106,6 +106,7 @@ def summarize(
         fidelity=checked,
         ranker_test=ranker_test,
         predicted=predicted_costs(spec, trials, facts or {}),
+        proposed=_proposed(spec, facts or {}),
         gate=judge(spec.gate, checked, ranker_test, looked_up=spec.looked_up),
         looked_up=spec.looked_up,
     )
@@ -274,10 +275,17 @@ def _resolution(spec: SearchSpec, learnt: bool | None, controls: Sequence[Trial]
     resolved = None if ratio is None else ratio >= RESOLVED_FROM
     if spec.looked_up:
         # One number a network, the same at every look: there is no noise to be told apart from.
-        resolved = True
+        resolved = bool(spread)
     if learnt is False:
         resolved = False
     return Resolution(primary.name, len(held), spread, error, ratio, resolved)
+
+
+def _proposed(spec: SearchSpec, facts: Mapping[str, str]) -> str:
+    given = ", ".join(f"{name} {value}" for name, value in sorted(spec.strategy.options.items()))
+    account = f": {facts[ACCOUNT]}" if facts.get(ACCOUNT) else ""
+    whose = f"`{spec.strategy.name}`{f' ({given})' if given else ''}, seed {spec.seed}"
+    return f"Candidates were proposed by {whose}, in batches of {spec.batch}{account}."
 
 
 def _rankers(spec: SearchSpec, primary: Metric, controls: Sequence[Trial]) -> tuple[Ranker, ...]:

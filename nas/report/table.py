@@ -16,7 +16,7 @@ UNITLESS = {"fraction", "1"}
 PREFIXED = {"FLOPs", "parameters", "bytes"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 # Beside a member's place.
-DOMINATED, DOMINATED_MEANS = "*", "a control dominates it"
+DOMINATED = "*"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def table(summary: Summary) -> Table:
     if any(len(member.architecture.stacks) > 1 for member in summary.front):
         key += "; encoder | decoder's own/cross"
     if summary.dominated_by_controls:
-        key += f"; {DOMINATED} {DOMINATED_MEANS}"
+        key += f"; {DOMINATED} {dominated_means(summary)}"
     rows = (
         (
             place_of(place, member),
@@ -106,6 +106,12 @@ def table(summary: Summary) -> Table:
         tuple(rows),
         (("efficient",), ("trial",), ("dimensions",), ("architecture",), further),
     )
+
+
+def dominated_means(summary: Summary) -> str:
+    """What `DOMINATED` beside a member says."""
+    predicted = " and ".join(each.metric.name for each in summary.predicted if each.used)
+    return "a control dominates it" + (f" by {predicted} as predicted of both" * bool(predicted))
 
 
 def place_of(place: int, member: Member) -> str:

@@ -76,7 +76,7 @@ def agreements(summary: Summary) -> Table:
     tried = summary.ranker_test
     if tried is not None and tried.agreements is not None:
         found, bar = tried.agreements, summary.gate.ranker_tau
-        rows += _rows("ranker", f"{found.score.n} unseen slices", found, bar)
+        rows += _rows("ranker", f"{found.score.n} unseen networks", found, bar)
     return Table(
         "Agreement of rankings: Kendall's tau, 95% bootstrap interval",
         ("ranked by", "networks", "tau", "interval", "asked for"),
@@ -89,7 +89,7 @@ def _rows(name: str, networks: str, found: Agreements, bar: float) -> list[tuple
     return [
         (ranker, networks, _tau(given.tau), _interval(given), wanted)
         for ranker, given, wanted in (
-            (name, found.score, f"{bar:g}"),
+            (name, found.score, f"{bar:g}, low > {max(0.0, found.params.tau or 0.0):.2f}"),
             ("number of parameters", found.params, ""),
             ("depth", found.depth, ""),
         )

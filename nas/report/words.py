@@ -25,6 +25,7 @@ def words(summary: Summary) -> list[str]:
         *_exploratory(summary),
         *_resolution(summary),
         *_comparisons(summary),
+        summary.proposed,
         *_rankers(summary),
         *prediction_words(summary),
         *checked(summary),
@@ -118,12 +119,13 @@ def _resolution(summary: Summary) -> list[str]:
             "Not resolved: no random control was scored, so nothing says how far scores of "
             "different networks lie apart."
         ]
+    if summary.looked_up and not found.spread:
+        return [f"Not resolved: no two of {found.n} random networks have different scores."]
     if summary.looked_up:
-        spread = "unknown" if found.spread is None else f"{found.spread:.4g}"
         return [
             f"Scores can be told apart: the table has one {found.metric} a network, whose standard "
-            f"deviation over {found.n} random networks is {spread}. What another seed of these "
-            "trainings would have scored, the table does not say."
+            f"deviation over {found.n} random networks is {found.spread:.4g}. What another seed of "
+            "these trainings would have scored, the table does not say."
         ]
     if found.resolved is None or found.spread is None or found.standard_error is None:
         return [
@@ -132,7 +134,7 @@ def _resolution(summary: Summary) -> list[str]:
         ]
     facts = (
         f"the {found.metric} of {found.n} random networks has a standard deviation of "
-        f"{found.spread:.4g}, {found.ratio:.1f} times the median paired standard error of "
+        f"{found.spread:.4g}, {found.ratio:.2f} times the median paired standard error of "
         f"{found.standard_error:.4g} on the held-out examples"
     )
     if found.resolved:
@@ -192,7 +194,7 @@ def _decision(summary: Summary) -> list[str]:
         trained = summary.count("confirmed")
         if trained.failed + trained.infeasible + trained.succeeded:
             return [f"{decided_by}, and no front member was trained to the end. Not resolved."]
-        return [f"{decided_by}. None has been trained yet (`nas confirm`). Not resolved."]
+        return [f"{decided_by}. None was trained yet (`nas confirm ID` does that). Not resolved."]
     return [
         f"{decided_by}, judged by {found.metric}.",
         *(_verdict(summary, member) for member in found.members),
@@ -224,7 +226,9 @@ def _verdict(summary: Summary, member: MemberConfirmation) -> str:
     name = member_name(summary, member.architecture_id)
     kind = "mixed" if member.attention is None else f"all {member.attention}"
     mixing = member.better == "member" and member.attention is None
-    verdict = "Mixing wins" if mixing else member.verdict
+    verdict = "mixing wins" if mixing else member.verdict
+    if not member.contrasts:
+        verdict += ", as no rival was trained at its FLOPs"
     return f"Front member {name}, {kind}: {verdict}."
 
 

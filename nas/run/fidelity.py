@@ -8,6 +8,7 @@ from nas.cost.analytic import PARAMS
 from nas.run.queue import fixed
 from nas.run.running import Running
 from nas.search.fidelity import (
+    HOURS_SPENT,
     RANKER_TEST,
     Agreements,
     RankerTest,
@@ -43,7 +44,9 @@ def check_ranking(running: Running) -> None:
         running.charge()
         return running.store.spent(running.id)[PHASE].seconds >= hours * 3600
 
-    running.evaluate(PHASE, fixed(proposals), len(proposals), over)
+    trained = running.evaluate(PHASE, fixed(proposals), len(proposals), over)
+    if len(trained) < len(proposals) and over(len(trained)):
+        running.note_facts({HOURS_SPENT: f"{hours:g}"})
 
 
 def try_ranker(spec: SearchSpec, trials: Sequence[Trial]) -> RankerTest:

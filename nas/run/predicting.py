@@ -60,9 +60,9 @@ def predict_costs(running: Running) -> None:
 def measure_front(running: Running) -> None:
     """Measures the front anew where costs are measured, and who takes the place of who leaves it.
 
-    In each turn all of the front as it then is, until each of it had as many turns as are asked
-    for. So at the end nothing is left on it that was predicted, or lucky in its one taking, but
-    where a measurement failed.
+    In each turn who is on the front then, or was before, and was measured less often than is asked
+    for, until nobody is left. So at the end nothing is on the front that was predicted, or lucky in
+    one taking, and nothing left it that was unlucky in one, but where a measurement failed.
     """
     spec, rounds = running.spec, running.spec.prediction.rounds
     if not spec.measured_costs:
@@ -72,12 +72,13 @@ def measure_front(running: Running) -> None:
     before = [*store.trials(running.id, "timed"), *store.trials(running.id, "search")]
 
     def propose(measured: Sequence[Trial]) -> list[Proposal]:
-        turns = Counter(t.architecture for t in measured if t.label != REFERENCE)
+        taken = [t for t in measured if t.label != REFERENCE]
+        turns = Counter(t.architecture for t in taken)
         front = front_of(spec, [*before, *measured]).members
-        if all(turns[each.architecture] >= rounds for each in front):
-            return []
-        networks = [(each.architecture, f"search {each.index}") for each in front]
-        return turn(reference(spec), "remeasured", len(measured), networks)
+        networks = {each.architecture: f"search {each.index}" for each in front}
+        networks |= {t.architecture: t.label for t in taken}
+        short = [(each, label) for each, label in networks.items() if turns[each] < rounds]
+        return turn(reference(spec), "remeasured", len(measured), short) if short else []
 
     total = len(propose(())) * rounds
     running.evaluate("remeasured", propose, total, alone=True)

@@ -24,9 +24,9 @@ class TrialQueue:
     missing ones. `commit` makes a trial durable before any later batch sees it. Trials before the
     index `first` are those of queues before this one. With `alone` one is handed out at a time.
 
-    Failures are held back until one evaluation has not failed. Where a whole first batch fails, the
-    machine or the data are at fault and not the architectures: `broken` then has the reason, and
-    nothing is committed, so that all of it can be tried again.
+    Failures are held back until one evaluation has not failed. Where a whole first batch fails, or
+    the first two of batches of one, the machine or the data are at fault and not the architectures:
+    `broken` then has the reason, and nothing is committed, so that all of it can be tried again.
     """
 
     def __init__(
@@ -52,6 +52,8 @@ class TrialQueue:
         self._alone = alone
         self._closed = False
         self.broken = ""
+        self.stopped = False
+        """Whether `over` ended it."""
 
     def take(self) -> Proposal | None:
         """The next proposal; None while others must end first, and when the queue is finished."""
@@ -60,7 +62,8 @@ class TrialQueue:
         if self._closed or not self._waiting or (self._alone and self._running):
             return None
         if self._over():
-            self._closed = True
+            self._closed = self.stopped = True
+            self._flush_last()
             return None
         proposal = self._waiting.pop(0)
         self._running[proposal.index] = proposal
@@ -78,6 +81,11 @@ class TrialQueue:
         if self._works:
             self._flush()
         return trial
+
+    def _flush_last(self) -> None:
+        # A lone failure says nothing of the machine, where nothing comes after it.
+        if len(self._held) == 1:
+            self._flush()
 
     def _flush(self) -> None:
         while self._held:
@@ -105,11 +113,11 @@ class TrialQueue:
                 self.broken = self._held[-1].measurement.reason
                 self._closed = True
                 return
-            self._flush()
             history = [self._trials[i] for i in range(self._start)]
             batch = self._propose(history)
             if not batch:
                 self._closed = True
+                self._flush_last()
                 return
             self._waiting = [p for p in batch if not self._is_known(p)]
             self._start += len(batch)

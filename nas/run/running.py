@@ -25,7 +25,7 @@ from nas.search.extent import EXTENT
 from nas.search.pareto import front_of
 from nas.search.problem import Problem
 from nas.search.spec import SearchSpec, load_spec
-from nas.search.trial import Trial, TrialRole
+from nas.search.trial import SLICES, Trial, TrialRole
 from nas.store.sql import SqlStore
 from nas.store.store import Lease, SearchRecord, SearchStore, Spend
 
@@ -95,6 +95,13 @@ class Running:
     def problem(self) -> Problem:
         """The request as strategies see it, with the forecasts that there are."""
         return problem_of(self.spec, from_text(self.spec, self.setup.forecasts))
+
+    @property
+    def _measures(self) -> bool:
+        """Whether a cost of candidates is measured, as none is predicted of it."""
+        forecasts = from_text(self.spec, self.setup.forecasts)
+        used = {name for name, forecast in forecasts.items() if forecast.used}
+        return not used.issuperset(self.spec.measured_costs)
 
     def enter(self, phase: str) -> None:
         """Begins a phase: the record shows it and its time is counted under its name."""
@@ -191,7 +198,8 @@ class Running:
 
         Each is committed before the next batch is proposed. `over`, given how many there are, says
         when to hand out no more; the queue begins at the index `first`. With `alone` there is never
-        more than one evaluation at a time, as befits timings. Raises `EvaluationBroken`.
+        more than one evaluation at a time, as befits timings; so is it for slices whose costs are
+        measured. Raises `EvaluationBroken`.
         """
         done = self.store.trials(self.id, role)
         count = len(done)
@@ -207,6 +215,7 @@ class Running:
             # Whose queue goes on by what comes out has no total beforehand.
             self.listener(Update(role, count, max(count, total), trial.measurement.reason))
 
+        alone = alone or (role in SLICES and self._measures)
         queue = TrialQueue(
             propose, commit, done=done, over=lambda: over(count), first=first, alone=alone
         )
@@ -216,6 +225,8 @@ class Running:
                 f"search {self.id}: every trial of the first batch failed, so the machine or the "
                 f"data are at fault; the last one's reason: {queue.broken}"
             )
+        if not queue.stopped and count < total:
+            self.listener(Update(role, count, count))
         return self.store.trials(self.id, role)
 
     def _note_provenance(self, provenance: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ from nas.space.architecture import Architecture
 from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
 from nas.strategy.random import fresh
-from nas.strategy.strategy import Strategy
+from nas.strategy.strategy import ACCOUNT, Accountable, Strategy
 from nas.train.checkpoint import State, read_state
 
 # Of the time budget, the share that supernet training may use: a first batch must still be scored.
@@ -182,7 +182,10 @@ def _search(running: Running) -> list[Trial]:
         left = running.left()
         return left is not None and scored >= least and left <= 0
 
-    return running.evaluate("search", propose, spec.budget.trials, over)
+    trials = running.evaluate("search", propose, spec.budget.trials, over)
+    if isinstance(strategy, Accountable):
+        running.note_facts({ACCOUNT: strategy.account(problem, spec.seed, trials)})
+    return trials
 
 
 def _warm(running: Running) -> list[Architecture]:

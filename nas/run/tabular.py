@@ -55,7 +55,8 @@ class Table:
 
     def hypervolume(self, trials: tuple[Trial, ...]) -> float:
         """What the front of these trials covers up to the table's reference point."""
-        return ParetoFront.of(trials, self.problem.objectives).hypervolume(self.reference)
+        front = ParetoFront.of(trials, self.problem.objectives, self.problem.constraints)
+        return front.hypervolume(self.reference)
 
     def constrained(self, *constraints: str) -> Table:
         """The same rows as another question: under these constraints."""

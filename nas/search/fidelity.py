@@ -14,6 +14,10 @@ from nas.search.trial import Trial
 
 RANKER_TEST = "ranker_test"
 """The fact of a search that holds its `RankerTest`."""
+HOURS_SPENT = "fidelity_hours_spent"
+"""The fact that says that `fidelity.hours` were up before all networks were trained."""
+FEWEST_JUDGED = 8
+"""Of fewer networks a bootstrap's interval of tau is too narrow to pass or to fail a ranking."""
 SEED = 0
 """Of every such training: the same for all, so that networks differ by their architecture."""
 

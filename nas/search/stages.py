@@ -107,7 +107,9 @@ Tau = Annotated[float, Field(ge=-1, le=1, strict=True)]
 class Gate(Section):
     """What Kendall's tau must reach for the ranking to be trusted.
 
-    The lower end of its interval must also lie above the tau of the number of parameters alone.
+    The lower end of its interval must also lie above chance and above the tau of the number of
+    parameters alone. With fewer than 8 networks trained alone, or 8 random controls, nothing is
+    known.
     """
 
     supernet_tau: Tau = 0.5
@@ -116,4 +118,4 @@ class Gate(Section):
     """Of a ranker that learnt from the search's trials with supernet scores of random controls."""
     on_fail: Literal["warn", "stop"] = "warn"
     """`warn`: the report says so; `stop`: `nas search` and `nas fidelity` end with exit code 4, and
-    `nas confirm` wants --despite-gate."""
+    `nas confirm` wants a ranking that passed, or --despite-gate."""

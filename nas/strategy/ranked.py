@@ -37,6 +37,8 @@ MUTATED_GENES = 1.5
 ENOUGH, ROUNDS = 0.1, 4
 # Of the first sample, how many draws stand for choice for each place.
 DRAWS_EACH = 20
+# Under constraints so many are drawn to find them: at one in fifty still enough.
+SAMPLED = 10_000
 
 
 Member = Literal["linear_pairs", "linear_ranks", "linear_losses", "boosted_ranks", "boosted_pairs"]
@@ -90,6 +92,26 @@ class Ranked:
         taken = known | set(proposed)
         return proposed + fresh(problem, taken, rng, count - len(proposed))
 
+    def account(self, problem: Problem, seed: int, trials: Sequence[Trial]) -> str:
+        """By what ranker candidates were screened, as all trials have it, or why by none."""
+        held = scored(by_index(trials))
+        if len(trials) <= self.options.initial or len(held) < FEWEST:
+            return (
+                f"all {len(trials)} are of the sample that comes before a ranker (strategy.initial "
+                f"{self.options.initial})"
+            )
+        learnt = Surrogate.of(problem, seed, held, self._codes(problem, held), self.options.member)
+        told = " and ".join(learnt.told) or "exact costs alone, as nothing else is asked for"
+        if learnt.trusted:
+            return f"after {self.options.initial} spread over the space, screened by {told}"
+        return (
+            f"after {self.options.initial} spread over the space, by NSGA-II wherever the ranker "
+            f"was not shown to order better than the number of parameters; at the end it is {told}"
+        )
+
+    def _codes(self, problem: Problem, trials: Sequence[Trial]) -> Codes:
+        return Features.of_space(problem.space).codes([each.architecture for each in trials])
+
     def _screened(
         self,
         problem: Problem,
@@ -99,7 +121,7 @@ class Ranked:
         count: int,
     ) -> list[Architecture]:
         """The best batch of the candidates; fewer where too few are found."""
-        tried = Features.of_space(problem.space).codes([each.architecture for each in trials])
+        tried = self._codes(problem, trials)
         known = tried[[each.succeeded for each in trials]]
         learnt = Surrogate.of(problem, seed, scored(trials), known, self.options.member)
         if not learnt.trusted:
@@ -156,6 +178,19 @@ def _feasible(problem: Problem, codes: Codes) -> Codes:
     return kept
 
 
+def _draws(
+    problem: Problem, known: set[Architecture], rng: random.Random, count: int
+) -> list[Architecture]:
+    """`fresh` ones; under constraints those of a large sample first, as costs are told together."""
+    space, found = problem.space, list[Architecture]()
+    if problem.analytic_constraints and not isinstance(space, ListedSpace):
+        draws = np.random.default_rng(rng.getrandbits(64))
+        codes = draws.permutation(_feasible(problem, population.sample(space, draws, SAMPLED)))
+        built = (space.build(tuple(row)) for row in codes[: count + len(known)].tolist())
+        found = [each for each in built if each not in known][:count]
+    return found + fresh(problem, known | set(found), rng, count - len(found))
+
+
 def spread_out(
     problem: Problem, known: set[Architecture], rng: random.Random, count: int, ends: int
 ) -> list[Architecture]:
@@ -166,7 +201,7 @@ def spread_out(
     """
     extreme = [each for each in extremes(problem) if each not in known]
     chosen = extreme[: max(0, min(count, ends - len(known)))]
-    drawn = fresh(problem, known | set(chosen), rng, DRAWS_EACH * (count - len(chosen)))
+    drawn = _draws(problem, known | set(chosen), rng, DRAWS_EACH * (count - len(chosen)))
     if not drawn:
         return chosen
     features = Features.of_space(problem.space)

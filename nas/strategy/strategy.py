@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -35,6 +35,19 @@ class Strategy(Protocol):
         none is left. Raises `NothingFeasible` where nothing can be proposed for the first batch.
         """
         ...
+
+
+@runtime_checkable
+class Accountable(Protocol):
+    """A strategy that has something to tell of how it went."""
+
+    def account(self, problem: Problem, seed: int, trials: Sequence[Trial]) -> str:
+        """How it proposed in a search with these trials, in a clause for the report."""
+        ...
+
+
+ACCOUNT = "strategy_account"
+"""The fact of a search that holds it."""
 
 
 def generator(name: str, seed: int, trials: Sequence[Trial]) -> random.Random:

@@ -72,6 +72,11 @@ class Surrogate:
         """Whether none is shown to order no better than a count of parameters does."""
         return all(each.trusted is not False for each in self.rankers.values())
 
+    @property
+    def told(self) -> list[str]:
+        """Each ranker in words, with its cross-validated tau and that of parameters alone."""
+        return [f"a ranker of {name} ({_told(each)})" for name, each in self.rankers.items()]
+
     def batch(self, codes: Codes, count: int, optimism: float) -> list[int]:
         """Rows of up to `count` genomes (n, genes) that together widen the front the most."""
         rows = np.arange(len(codes))
@@ -83,9 +88,10 @@ class Surrogate:
             rows = rows[leading]
         costs = {name: each[rows] for name, each in costs.items()}
         losses, violations = self._predicted(codes[rows], costs, self.rankers, optimism)
-        rows, losses = (
-            each[violations == violations.min(initial=np.inf)] for each in (rows, losses)
-        )
+        # Predictions hardly ever tie: as many as are asked for must be left to choose from.
+        if len(rows) > count:
+            least = violations <= np.partition(violations, count - 1)[count - 1]
+            rows, losses = rows[least], losses[least]
         found = improvement.batch(losses, self.front, self.reference, count)
         return [int(rows[row]) for row in found]
 
@@ -105,6 +111,16 @@ class Surrogate:
             if constraint.metric in rankers:
                 violations += constraint.violations(values[constraint.metric])
         return losses, violations
+
+
+def _told(ranker: Ranker) -> str:
+    if ranker.trusted is None:
+        return f"{ranker.member}, as asked for"
+    if ranker.tau is None:
+        return f"{ranker.member}, without a Kendall's tau"
+    alone = ranker.baseline_tau
+    beside = "" if alone is None else f", number of parameters alone {alone:+.2f}"
+    return f"{ranker.member}, Kendall's tau by cross-validation {ranker.tau:+.2f}{beside}"
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,11 @@ def test_bars_are_held_against_figures_at_100_rows() -> None:
         (f"{TIMES}\n1,2,3,4\n", "columns that tell networks"),
         ("a,latency_mean\n1,2\nx,3\n", "line 3, a: 'x' is no number"),
         ("a,latency_mean\n1,nan\n", "line 2, latency_mean: 'nan' is no number"),
-        ("a,latency_mean\n1\n", "line 2, latency_mean: None is no number"),
-        ("a,latency_mean\n1,0\n", "line 2 took no time"),
+        ("a,latency_mean\n1\n", "line 2: 1 fields for 2 names"),
+        ("a,latency_mean\n1,2,3\n", "line 2: 3 fields for 2 names"),
+        ("a,a,latency_mean\n1,2,3\n", "two columns have the same name"),
+        ("a,latency_mean\n1,0\n", "line 2 took 0"),
+        ("a,latency_mean,latency_mean_b\n1,1e308,1e308\n", "line 2 took inf"),
         ("a,latency_mean\n1,2\n", "200 held out, of 1 rows in all"),
     ],
 )

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,43 @@ def test_it_runs_as_a_file_and_prints_one_json_object(table: Path) -> None:
     }  # fmt: skip
     assert sum(figures["members_leading"].values()) == 2
     assert sum(figures["mean_weights"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "1" + 400 * "0", "true", '"70"'])
+def test_a_score_that_is_no_number_is_one_error(
+    table: Path, tmp_path: Path, score: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = json.loads(table.read_text())
+    given[6]["glue"] = "PLACE"
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(given).replace('"PLACE"', score))
+    with pytest.raises(SystemExit) as ended:
+        ranker.arguments([str(path)])
+    assert ended.value.code == 2
+    assert "row 6: glue is " in capsys.readouterr().err
+
+
+def test_a_row_that_does_not_tell_its_parameters_is_said(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = json.loads(table.read_text())
+    del given[3]["hidden_size"]
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(given))
+    assert ranker.Table.read(path, "glue", least=False).parameters is None
+    assert "row 3 does not tell its parameters" in capsys.readouterr().err
+
+
+def test_a_network_that_was_trained_on_is_never_held_out(table: Path) -> None:
+    read = ranker.Table.read(table, "glue", least=False)
+    twice = replace(
+        read, codes=np.concatenate([read.codes] * 2), losses=np.concatenate([read.losses] * 2)
+    )
+    order = np.random.default_rng(0).permutation(120)
+    held_out = ranker.unseen(twice, order[:40], order[40:])
+    assert len(held_out)
+    assert not {*(held_out % 60)} & {*(order[:40] % 60)}
+    assert {*(held_out % 60)} | {*(order[:40] % 60)} == {*range(60)}
 
 
 def test_the_figures_are_of_rows_that_were_not_trained_on(table: Path) -> None:
@@ -173,7 +211,7 @@ def test_another_table_has_another_score_and_no_parameters(
     ("given", "told"),
     [
         ("{table} --train 59", "--train: 59 given, of 60 rows at most 58 is allowed"),
-        ("{table} --score bleu", "row 0 has no number bleu; --score names it"),
+        ("{table} --score bleu", "row 0: bleu is None, no finite number; --score names"),
         ("{table} --splits 0", "--splits: 0 given, expected a whole number from 1"),
         ("{table}.gone", "No such file"),
     ],

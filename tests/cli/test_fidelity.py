@@ -51,7 +51,16 @@ def test_stop_ends_the_search_and_the_confirmation_until_told_otherwise(home: Pa
     again = nas("confirm", search, "--despite-gate", *at)
     assert again.code == 0, again.err
     assert "difference in test_cross_entropy" in again.out
-    assert nas("pareto", search, *at, "--json").json["words"][0] == gate["sentence"]
+    told = nas("pareto", search, *at, "--json").json
+    assert told["words"][0] == gate["sentence"]
+    # What was trained to the end is what is best, whatever supernet scores had said.
+    trained = next(e for e in told["confirmation"]["front"]["networks"] if e["on_front"])
+    best = nas("pareto", search, "--best", *at)
+    assert best.err == (
+        f"{trained['architecture_id']}: the best of the networks that were trained to the end\n"
+    )
+    path = written(home.parent / "best.json", best.out)
+    assert nas("cost", path, "--task", "digits", "--json").json["id"] == trained["architecture_id"]
 
 
 def test_warn_is_words_only(home: Path) -> None:
@@ -59,7 +68,7 @@ def test_warn_is_words_only(home: Path) -> None:
     at = ("--home", home)
     said = nas("search", spec, *at, "--json")
     assert (said.code, said.json["gate"]["verdict"]) == (0, "not known")
-    assert "`nas fidelity` does that" in said.json["words"][0]
+    assert "`nas fidelity ID` does that" in said.json["words"][0]
     checked = nas("fidelity", "last", *at)
     assert checked.code == 0, checked.err
     shown = " ".join(checked.out.split())
@@ -70,7 +79,20 @@ def test_warn_is_words_only(home: Path) -> None:
     assert told["gate"]["verdict"] == "failed"
     assert Path(told["files"]["fidelity.json"]).is_file()
     best = nas("pareto", "last", "--best", *at)
-    assert (best.code, best.err) == (0, "")
+    assert (best.code, best.err) == (0, f"warning: {told['gate']['sentence']}\n")
+    assert checked.out.startswith("The ranking is not to be trusted: ")
+
+
+def test_stop_wants_a_ranking_that_passed_before_anything_is_confirmed(home: Path) -> None:
+    gate = {**GATE, "on_fail": "stop"}
+    spec = written(home.parent / "spec.yaml", {**SMALL, "fidelity": CHECK, "gate": gate})
+    at = ("--home", home)
+    said = nas("search", spec, *at)
+    assert said.code == 0, said.err
+    refused = nas("confirm", "last", *at)
+    assert refused.code == 4
+    assert "is not known: no network was trained alone to check it" in refused.err
+    assert not [role for (role,) in rows(home, "trials", "role") if role == "confirmed"]
 
 
 def test_an_unfinished_or_unknown_search(home: Path) -> None:

@@ -193,7 +193,7 @@ def test_no_line_is_wider_than_the_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     lines = nas("pareto", finished.id, "--home", finished.home).out.splitlines()
-    assert lines[0].startswith("Front")
+    assert any(line.startswith("Front") for line in lines)
     assert max(map(cell_len, lines)) <= width
     # The title may take more than one line.
     first = next(place for place, line in enumerate(lines) if line.startswith("───")) + 1
@@ -210,7 +210,8 @@ def test_a_terminal_shows_words_of_the_report(finished: Finished) -> None:
     said = [*brief(result.summary), *told(result.summary, result.history)]
     assert said == [sentence for sentence in result.words if sentence in said]
     shown = " ".join(nas("pareto", finished.id, "--home", finished.home).out.split())
-    assert shown.endswith(" ".join(said))
+    assert shown.startswith(said[0])
+    assert shown.endswith(" ".join(said[1:]))
 
 
 def test_spare_columns_go_in_their_order_before_anything_is_folded() -> None:

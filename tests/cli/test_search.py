@@ -171,7 +171,7 @@ def test_confirm_then_pareto(tmp_path: Path, finished: Finished) -> None:
     assert "difference in test_cross_entropy" in said.out
     assert "judged by test_cross_entropy" in " ".join(said.out.split())
     assert "Front member #" in said.out
-    assert nas("pareto", search, "--home", home).out.startswith("Front")
+    assert "\nFront by" in nas("pareto", search, "--home", home).out
     (member,) = nas("pareto", search, "--home", home, "--json").json["confirmation"]["members"]
     assert member["values"]["test_accuracy"]["n"] == 2
 

@@ -22,7 +22,13 @@ from nas.report.page import page
 from nas.report.summary import summarize
 from nas.report.trust import agreements, method, picture, sentences
 from nas.report.words import brief, words
-from nas.search.fidelity import RANKER_TEST, Agreements, RankerTest, networks_to_train
+from nas.search.fidelity import (
+    HOURS_SPENT,
+    RANKER_TEST,
+    Agreements,
+    RankerTest,
+    networks_to_train,
+)
 from nas.search.rank_correlation import RankAgreement
 from nas.search.spec import SearchSpec
 from nas.search.stages import Gate
@@ -161,8 +167,6 @@ class TestGate:
             (ranked(0.30, -0.2), 0.50, ["below the 0.6 asked for and not surely above the +0.50"]),
             (ranked(0.70, None), 0.40, ["is +0.70 (no interval), not surely above the +0.40"]),
             (ranked(None, None), 0.40, ["scores of one side are all equal, or not finite"]),
-            (ranked(None, None, 3), 0.40, ["it takes 4"]),
-            (ranked(None, None, 0), None, ["it takes 4"]),
         ],
     )
     @pytest.mark.parametrize("side", ["supernet", "ranker"])
@@ -206,10 +210,11 @@ class TestGate:
 
     def test_reasons_of_both_sides_are_all_given(self, slices: list[Trial]) -> None:
         reversed_ = checked(slices, lambda t: -faithful(t)).fidelity
-        verdict = judge(Gate(), reversed_, RankerTest("", 0, None, "no random control was scored"))
+        guessing = Agreements(ranked(0.1, -0.1), WEAK, WEAK)
+        verdict = judge(Gate(), reversed_, RankerTest("linear", 50, guessing))
         supernet, ranker = verdict.reasons
         assert "supernet scores with training alone over 24 networks is -1.00 [" in supernet
-        assert "no tau of the ranker" in ranker
+        assert "the ranker with the supernet over 24 random" in ranker
 
     def test_constant_scores_pass_nothing(self, slices: list[Trial]) -> None:
         summary = checked(slices, lambda _: 1.0)
@@ -224,7 +229,7 @@ class TestGate:
             for test in (None, RANKER):
                 gate = summarize(SPEC, trials, facts=facts_of(test)).gate
                 assert gate.verdict == "not known"
-                assert "`nas fidelity` does that" in gate.sentence
+                assert "`nas fidelity ID` does that" in gate.sentence
                 assert not gate.stops
 
     def test_a_check_that_goes_on_is_not_judged_before_its_end(self, slices: list[Trial]) -> None:
@@ -232,15 +237,39 @@ class TestGate:
         gate = summarize(SPEC, [*slices, *half], facts=TRIED).gate
         assert gate.verdict == "not known"
         assert "of 24 networks 10 were trained alone" in gate.sentence
-        assert "`nas fidelity` goes on" in gate.sentence
-        # Where hours bound it, what is there is judged, and n is said.
-        bounded = request(fidelity={"hours": 0.1})
-        summary = summarize(bounded, [*slices, *half], facts=TRIED)
+        assert "`nas fidelity ID` goes on" in gate.sentence
+        # A bound on the hours changes nothing until they are up; then what is there is judged.
+        bounded, up = request(fidelity={"hours": 0.1}), {**TRIED, HOURS_SPENT: "0.1"}
+        assert summarize(bounded, [*slices, *half], facts=TRIED).gate.verdict == "not known"
+        summary = summarize(bounded, [*slices, *half], facts=up)
         assert summary.gate.verdict == "passed"
         assert "over 10 of 24 networks" in summary.gate.sentence
-        few = summarize(bounded, [*slices, *half[:3]], facts=TRIED).gate
-        assert few.verdict == "failed"
-        assert "over 3 of 24 networks: it takes 4" in few.sentence
+
+    @pytest.mark.parametrize("count", [0, 1, 7])
+    def test_few_networks_neither_pass_nor_fail(self, count: int, slices: list[Trial]) -> None:
+        # In perfect order every bootstrap sample is, too: the interval is a point.
+        up = {**TRIED, HOURS_SPENT: "0.1"}
+        for score in (faithful, lambda trial: -faithful(trial)):
+            few = [*slices, *trained(SPEC, slices, score)[:count]]
+            gate = summarize(request(fidelity={"hours": 0.1}), few, facts=up).gate
+            assert gate.verdict == "not known"
+            said = f"{count} of 24 networks were trained alone to check it, then its 0.1 hours were"
+            assert said in gate.sentence
+            assert "it takes 8" in gate.sentence
+
+    def test_without_unseen_networks_a_bad_ranking_fails_and_a_good_one_is_not_known(
+        self, sure: Summary, slices: list[Trial]
+    ) -> None:
+        untried = RankerTest("", 0, None, "no random control was scored")
+        few = RankerTest("linear", 50, Agreements(ranked(1.0, 1.0, 7), WEAK, WEAK))
+        bad = checked(slices, lambda t: -faithful(t)).fidelity
+        for tried, n in ((untried, 0), (few, 7)):
+            gate = judge(Gate(on_fail="stop"), sure.fidelity, tried)
+            assert (gate.verdict, gate.stops) == ("not known", False)
+            assert (
+                f"tried on {n} random controls that it never saw, and it takes 8" in gate.sentence
+            )
+            assert judge(Gate(), bad, tried).verdict == "failed"
 
     def test_without_a_ranker_s_test_it_is_not_known(self, slices: list[Trial]) -> None:
         trials = [*slices, *trained(SPEC, slices, faithful)]
@@ -254,6 +283,13 @@ class TestGate:
         asked = Gate(on_fail=on_fail)
         for found in (good, None):
             check(judge(asked, found, RANKER), "01J")
+        check(judge(asked, good, RANKER), "01J", confirming=True)
+        unchecked = judge(asked, None, RANKER)
+        if on_fail == "stop":
+            with pytest.raises(GateFailed, match="`nas fidelity ID` does that"):
+                check(unchecked, "01J", confirming=True)
+        else:
+            check(unchecked, "01J", confirming=True)
         verdict = judge(asked, bad, RANKER)
         assert verdict.stops == (on_fail == "stop")
         if verdict.stops:
@@ -315,7 +351,7 @@ class TestTold:
             assert given["gate"]["verdict"] == "not known"
             html = own_scripts(files["pareto.html"].read_text())
             section = html.partition("Can the ranking be trusted?")[2].partition("<h2>")[0]
-            assert "<code>nas fidelity</code> does that" in section
+            assert "<code>nas fidelity ID</code> does that" in section
 
     def test_every_tau_stands_beside_the_counts(self, sure: Summary, slices: list[Trial]) -> None:
         shown = agreements(sure)
@@ -323,8 +359,9 @@ class TestTold:
             "supernet score", "number of parameters", "depth",
             "ranker", "number of parameters", "depth",
         ]  # fmt: skip
-        assert [row[1] for row in shown.rows] == ["24 trained alone"] * 3 + ["60 unseen slices"] * 3
-        assert shown.rows[0][2:] == ("+1.00", "[+1.00, +1.00]", "0.5")
+        on = ["24 trained alone"] * 3 + ["60 unseen networks"] * 3
+        assert [row[1] for row in shown.rows] == on
+        assert shown.rows[0][2:] == ("+1.00", "[+1.00, +1.00]", "0.5, low > 0.67")
         assert shown.rows[4][2:] == ("+0.20", "[+0.00, +0.40]", "")
         assert agreements(summarize(SPEC, slices)).rows == ()
 

@@ -299,9 +299,9 @@ def test_sentences_show_code_as_such() -> None:
     spec = request()
     trials = searched(spec, 25) + controls(spec, 20, 0)
     html = own_scripts(page(spec, summarize(spec, trials), trials))
-    assert "<code>nas confirm</code>" in html
+    assert "<code>nas confirm ID</code>" in html
     assert "`" not in html.partition("What follows")[2]
-    assert any("`nas confirm`" in sentence for sentence in words(summarize(spec, trials)))
+    assert any("`nas confirm ID`" in sentence for sentence in words(summarize(spec, trials)))
 
 
 def test_wide_tables_can_be_read_row_by_row(written: dict[str, Path]) -> None:

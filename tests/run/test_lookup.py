@@ -22,6 +22,7 @@ from nas.search.extent import EXTENT
 from nas.search.spec import SearchSpec, load_spec
 from nas.store.sql import SqlStore
 from nas.store.store import SearchRecord
+from nas.strategy.strategy import ACCOUNT
 from nas.task.tabled import NAS_BENCH_BERT, NasBenchBertOptions
 from tests.run.cases import full_report, no_projector, outcome, place_in, short_report
 from tests.task.small_bert_table import rows, write
@@ -199,3 +200,18 @@ def test_strategies_propose_every_row_and_nothing_else(
     ]
     assert 0 < len(fitting) == len(found) <= 24
     assert {trial.architecture for trial in found} == {*fitting}
+
+
+def test_a_table_of_equal_scores_tells_nothing_apart(place: Workspace) -> None:
+    write(place.data_root / "nas_bench_bert.json", [{**row, "glue": 70.0} for row in rows()])
+    record = submit(load_spec({**REQUEST, "strategy": "ranked"}), place)
+    search.run(record.id, place, reporter=short_report)
+    store = SqlStore(place.record_url)
+    found = summarize(load_spec(REQUEST), store.trials(record.id), facts=store.get(record.id).facts)
+    assert found.resolution.resolved is False
+    told = " ".join(words(found))
+    assert "Not resolved: no two of 10 random networks have different scores." in told
+    assert "can be told apart" not in told
+    assert (
+        "all 15 are of the sample that comes before a ranker" in store.get(record.id).facts[ACCOUNT]
+    )

@@ -15,6 +15,7 @@ from nas.registry import Registry
 from nas.report.prediction import predicted_costs
 from nas.run import running, search
 from nas.run.halving import spread
+from nas.run.predicting import reference
 from nas.run.submission import problem_of, submit
 from nas.run.workspace import Workspace
 from nas.search.halving import shortlist
@@ -23,6 +24,7 @@ from nas.search.spec import SearchSpec
 from nas.search.timing import REFERENCE
 from nas.search.trial import Trial, TrialRole
 from nas.search.workload import Workload
+from nas.space.architecture import Architecture
 from nas.space.task_shape import ImageShape
 from nas.store.sql import SqlStore
 from tests.run.cases import finish, no_projector, outcome, place_in, request, short_report
@@ -140,6 +142,7 @@ def test_the_report_holds_both_beside_each_other(found: Found) -> None:
         assert each.predicted == trial.metrics["made_up_ms"]
         assert each.measured == truth(trial)
         assert each.error == pytest.approx(abs(each.predicted / each.measured - 1))
+    assert shown.errors is not None
     assert shown.errors.count == TIMED
 
 
@@ -187,6 +190,34 @@ def test_on_a_machine_that_slows_down_the_front_is_measured_all_the_same(
     assert max(slowness) < 1.03 * min(slowness)
 
 
+def test_one_unlucky_taking_throws_no_network_off_the_front(
+    found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases, met, steady = [""], set[Architecture](), MadeUpTime.figure
+
+    def hiccup(model: MadeUpTime, candidate: Candidate) -> Figure:
+        figure = steady(model, candidate)
+        first = phases[-1] == "remeasured" and candidate.architecture not in met
+        if not first or candidate.architecture == reference(spec):
+            return figure
+        met.add(candidate.architecture)
+        return replace(figure, value=20 * figure.value)
+
+    monkeypatch.setattr(MadeUpTime, "figure", hiccup)
+    turns = {"prediction": {"timings": TIMED, "rounds": 3}, "latency": {"repetitions": 3 * TURN}}
+    spec, place = asked(**turns), place_in(tmp_path)
+    id = submit(spec, place).id
+    search.run(id, place, reporter=short_report, listener=lambda u: phases.append(u.phase))
+    monkeypatch.undo()
+    assert met
+    fronts = [
+        front_of(each, SqlStore(where.record_url).trials(of_id)).members
+        for each, where, of_id in (found, (spec, place, id))
+    ]
+    undisturbed, disturbed = ([(t.architecture, dict(t.metrics)) for t in each] for each in fronts)
+    assert disturbed == undisturbed
+
+
 def test_the_front_that_is_confirmed_is_the_measured_one(found: Found) -> None:
     spec, place, id = found
     trials = SqlStore(place.record_url).trials(id)
@@ -209,7 +240,9 @@ def test_without_timings_every_candidate_is_measured(tmp_path: Path) -> None:
         assert trial.metrics["made_up_ms"] == truth(trial)
     machines = SqlStore(place.record_url).get(id).facts["made_up_ms_provenance"]
     assert machines == '["a made-up clock"]'
-    assert predicted_costs(spec, of(found, "search"), {}) == ()
+    (told,) = predicted_costs(spec, trials, {})
+    assert (told.member, told.used, told.errors, told.unmeasured) == (None, False, None, 0)
+    assert told.median_error == pytest.approx(0, abs=0.01)
 
 
 def test_an_exact_cost_takes_no_timings(tmp_path: Path) -> None:

@@ -188,11 +188,16 @@ class TestABrokenMachine:
         assert later(frozenset({3})).broken == ""
         assert record.ordered == in_order(propose, frozenset({3}))
 
-    def test_a_batch_of_one_says_nothing_about_the_machine(self) -> None:
-        propose, record = learning([1, 1]), Record()
-        failing = frozenset({0, 1})
-        assert self.run(record, propose, failing).broken == ""
-        assert record.ordered == in_order(propose, failing)
+    def test_two_failed_batches_of_one_are_the_machine_s(self) -> None:
+        propose, record = learning([1, 1, 1]), Record()
+        assert self.run(record, propose, frozenset({0, 1})).broken == "failed 1"
+        assert not record.trials
+
+    def test_a_lone_failure_says_nothing_about_the_machine(self) -> None:
+        for sizes, failing in (([1, 1, 1], {0}), ([1], {0})):
+            propose, record = learning(sizes), Record()
+            assert self.run(record, propose, frozenset(failing)).broken == ""
+            assert record.ordered == in_order(propose, frozenset(failing))
 
 
 def test_alone_one_is_handed_out_at_a_time() -> None:

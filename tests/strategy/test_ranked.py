@@ -13,6 +13,7 @@ from nas.search.pareto import ParetoFront, reference_point
 from nas.search.problem import Problem
 from nas.search.trial import Measurement, Trial
 from nas.space.architecture import Architecture
+from nas.space.features import Features
 from nas.space.loader import load_space
 from nas.strategy.evolution import Evolution
 from nas.strategy.random import RandomSearch
@@ -157,6 +158,40 @@ def test_few_feasible_ones_are_enough_to_go_on_from() -> None:
     assert len(found) >= 100
     costs = problem.costs_of(found)
     assert problem.analytic_violations(costs).max() == 0
+
+
+def test_a_batch_is_full_where_no_candidate_is_expected_to_keep_a_constraint() -> None:
+    problem = problem_of(None, "accuracy >= 0.999")
+    trials = run(RandomSearch(), problem, 0, 60)
+    codes = Features.of_space(problem.space).codes([trial.architecture for trial in trials])
+    surrogate = Surrogate.of(problem, 0, trials, codes, "linear_losses")
+    offered = candidates(problem, trials, np.random.default_rng(0), 1_000)
+    rows = surrogate.batch(offered, 10, 0.0)
+    assert len(set(rows)) == 10
+    # Those that are expected to miss it by least.
+    expected = surrogate.rankers["accuracy"].predict(offered)
+    assert set(rows) == set(np.argsort(expected, kind="stable")[:10].tolist())
+
+
+@pytest.mark.parametrize("member", [None, "linear_losses"])
+def test_it_tells_how_it_proposed(member: Member | None) -> None:
+    problem, strategy = problem_of(), Ranked(RankedOptions(initial=20, member=member))
+    few, many = (run(RandomSearch(), problem, 0, count) for count in (20, 60))
+    assert strategy.account(problem, 0, few) == (
+        "all 20 are of the sample that comes before a ranker (strategy.initial 20)"
+    )
+    told = strategy.account(problem, 0, many)
+    assert told.startswith("after 20 spread over the space, screened by a ranker of cross_entropy")
+    assert ("as asked for" if member else "Kendall's tau by cross-validation +0.") in told
+
+
+def test_it_tells_of_a_ranker_that_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = problem_of()
+    trials = run(RandomSearch(), problem, 0, 60)
+    monkeypatch.setattr(Surrogate, "trusted", False)
+    assert "by NSGA-II wherever the ranker was not shown" in Ranked(QUICK).account(
+        problem, 0, trials
+    )
 
 
 def test_a_ranker_worse_than_counting_parameters_is_not_used(
