@@ -137,6 +137,9 @@ def _block(layer: Layer, left: int, known: Mapping[str, Look], largest_ffn: int)
 
 
 def attention_names(architectures: Sequence[Architecture], first: Iterable[str]) -> tuple[str, ...]:
-    """Every attention type, those of the space first, then others that the architectures have."""
-    held = (str(each) for architecture in architectures for each in architecture.attentions)
-    return tuple(dict.fromkeys((*first, *held)))
+    """Every attention type, those of the space first, then others that the architectures have.
+
+    These by name, so that searches of one space look alike side by side.
+    """
+    held = {str(each) for architecture in architectures for each in architecture.attentions}
+    return tuple(dict.fromkeys((*first, *sorted(held))))

@@ -13,7 +13,7 @@ from nas.cost.cost import Candidate, Figure
 from nas.cost.forecast import FORECASTS, from_text
 from nas.registry import Registry
 from nas.report.prediction import predicted_costs
-from nas.run import running, search
+from nas.run import evaluate, running, search
 from nas.run.halving import spread
 from nas.run.predicting import reference
 from nas.run.submission import problem_of, submit
@@ -250,3 +250,21 @@ def test_an_exact_cost_takes_no_timings(tmp_path: Path) -> None:
     found = spec, place, finish(spec, place).id
     assert not of(found, "timed", "remeasured")
     assert FORECASTS not in SqlStore(place.record_url).get(found[2]).facts
+
+
+def test_one_cold_taking_does_not_stretch_the_box_of_hypervolumes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec, met, steady = asked(prediction={"rounds": 3}), set[Architecture](), MadeUpTime.figure
+    undisturbed = evaluate._extent(spec)
+    assert undisturbed
+
+    def cold(model: MadeUpTime, candidate: Candidate) -> Figure:
+        figure = steady(model, candidate)
+        first = candidate.architecture not in met
+        met.add(candidate.architecture)
+        return replace(figure, value=figure.value * (50 if first else 1))
+
+    monkeypatch.setattr(MadeUpTime, "figure", cold)
+    assert evaluate._extent(spec) == undisturbed
+    assert len(met) > 1
