@@ -45,8 +45,9 @@ def _as_predicted(found: PredictedCost) -> list[str]:
         said.append(
             f"Predicted {name} of the {_networks(found)} that came to the front lies "
             f"{found.median_error:.1%} from the measured one in the median, {word} the {BAR:.0%} "
-            "that are asked for. The front stands with what was measured; search and controls are "
-            "compared by what was predicted of all."
+            "that are asked for. The front stands with what was measured: medians of turns, each "
+            "brought to the speed of the timings by a reference network before and after. Search "
+            "and controls are compared by what was predicted of all."
         )
     if found.unmeasured:
         said.append(
