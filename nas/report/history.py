@@ -90,20 +90,24 @@ def _reached(summary: Summary, search: Sequence[float], random: Sequence[float])
     if not level:
         fact = f"random search covered nothing with its {len(random)} trials"
     elif reached is not None:
-        fact = f"after {reached} trials the search covered what random search needed {needed} for"
+        fact = (
+            f"after {reached} trials the search covered what random search covered after {needed}"
+        )
     else:
         fact = (
-            f"the search did not cover with its {len(search)} trials what random search covered "
-            f"with {len(random)}"
+            f"after all its {len(search)} trials the search had not covered what random search "
+            f"covered after {len(random)}"
         )
         if search[-1]:
-            fact += f", which needed {evaluations_to_reach(random, search[-1])} for as much"
+            fact += f", but what that covered after {evaluations_to_reach(random, search[-1])}"
     verdict = next((e.verdict for e in summary.comparisons if e.control == "random"), NOT_RESOLVED)
     if verdict == NOT_RESOLVED:
-        return f"Not resolved, as the two are not told apart at equal numbers of networks: {fact}."
-    if verdict == EXPLORATORY:
-        return f"Exploratory: {fact}."
-    return f"{fact[0].upper()}{fact[1:]}. This is one run: another one's curve differs."
+        doubt = "Not resolved: at equal numbers of networks the two are not told apart"
+    elif verdict == EXPLORATORY:
+        doubt = "This is exploratory"
+    else:
+        doubt = "This is one run: another one's curve differs"
+    return f"{fact[0].upper()}{fact[1:]}. {doubt}."
 
 
 # -- JSON ------------------------------------------------------------------------------------------

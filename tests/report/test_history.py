@@ -96,7 +96,7 @@ class TestTheExtent:
             assert limited.history is not None
             assert limited.history.extent == whole.history.extent == fixed
             assert 0 < limited.history.search[-1] < whole.history.search[-1]
-            assert any(each.startswith("Exploratory: ") for each in limited.words)
+            assert any(each.endswith("This is exploratory.") for each in limited.words)
 
     def test_stands_with_the_curve_and_not_among_the_facts(self) -> None:
         facts = {EXTENT: FIXED.to_text(), "commit": "abc"}
@@ -199,18 +199,20 @@ class TestTheWords:
 
     def test_say_how_much_sooner_where_that_is_resolved(self, summary: Summary) -> None:
         said = self.second(summary, "covers more", curves([0.1, 0.5, 0.6], [0.2, 0.3, 0.4, 0.5]))
-        assert said.startswith("After 2 trials the search covered what random search needed 4 for.")
+        assert said.startswith(
+            "After 2 trials the search covered what random search covered after 4. This is one run"
+        )
         assert "one run" in said
 
     def test_say_when_it_was_never_reached(self, summary: Summary) -> None:
         said = self.second(summary, "covers less", curves([0.1, 0.25], [0.2, 0.3, 0.4]))
         assert said.startswith(
-            "The search did not cover with its 2 trials what random search covered with 3, which "
-            "needed 2 for as much."
+            "After all its 2 trials the search had not covered what random search covered after 3, "
+            "but what that covered after 2."
         )
         none = self.second(summary, "covers less", curves([0.0, 0.0], [0.2, 0.3]))
         assert none.startswith(
-            "The search did not cover with its 2 trials what random search covered with 2."
+            "After all its 2 trials the search had not covered what random search covered after 2."
         )
 
     def test_say_when_random_search_covered_nothing(self, summary: Summary) -> None:
@@ -218,18 +220,21 @@ class TestTheWords:
         assert said.startswith("Random search covered nothing with its 2 trials.")
 
     @pytest.mark.parametrize(
-        ("verdict", "begins"),
+        ("verdict", "ends"),
         [
-            ("not resolved", "Not resolved, as the two are not told apart at equal numbers"),
-            ("exploratory", "Exploratory: "),
+            (
+                "not resolved",
+                "Not resolved: at equal numbers of networks the two are not told apart.",
+            ),
+            ("exploratory", "This is exploratory."),
         ],
     )
     def test_decide_nothing_where_the_comparison_does_not(
-        self, summary: Summary, verdict: Verdict, begins: str
+        self, summary: Summary, verdict: Verdict, ends: str
     ) -> None:
         said = self.second(summary, verdict, curves([0.1, 0.5], [0.2, 0.3]))
-        assert said.startswith(begins)
-        assert said.endswith("after 2 trials the search covered what random search needed 2 for.")
+        fact = "After 2 trials the search covered what random search covered after 2."
+        assert said == f"{fact} {ends}"
 
     def test_say_nothing_without_a_control(self, summary: Summary) -> None:
         assert told(summary, curves([0.1], [])) == []
