@@ -72,7 +72,7 @@ def compare_fronts(
     """
     (spec, _), (other, _) = first, second
     for what, left, right in (
-        ("task", spec.task, other.task),
+        ("task", spec.task.model_dump(mode="json"), other.task.model_dump(mode="json")),
         ("objectives", list(spec.objectives), list(other.objectives)),
     ):
         if left != right:

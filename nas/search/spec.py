@@ -165,7 +165,14 @@ class SearchSpec(Section):
 
     def _check_feasible(self) -> None:
         for constraint in self.parsed_constraints:
-            if self.metrics[constraint.metric].analytic:
+            metric = self.metrics[constraint.metric]
+            least = "<=" if metric.direction == "minimize" else ">="
+            beyond = metric.best is not None and constraint.excess({metric.name: metric.best}) > 0
+            if constraint.operator == least and beyond:
+                raise SpecError(
+                    f"constraints: '{constraint}' given; {metric.name} is {metric.best:g} at best"
+                )
+            if metric.analytic:
                 end = "smallest" if constraint.operator == "<=" else "largest"
                 cost = catalog.COSTS.load(constraint.metric)
                 best = cost.bound(self.search_space, self.task_shape, end)

@@ -117,6 +117,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"objectives": ["flops", "acuracy"]},
         r"objectives: unknown metric 'acuracy'; did you mean 'accuracy'",
     ),
+    (
+        {"constraints": ["accuracy >= 1.01"]},
+        r"constraints: 'accuracy >= 1\.01' given; accuracy is 1 at best",
+    ),
     ({"constraints": ["flop <= 3"]}, r"constraints: unknown metric 'flop'; did you mean 'flops'"),
     (
         {"constraints": ["params <= 1e9", "flops < 3"]},
@@ -212,7 +216,7 @@ class TestFeasibility:
         assert spec_of(constraints=[f"params >= {most}"]).parsed_constraints[0].bound == most
 
     def test_what_is_measured_is_not_judged(self) -> None:
-        spec = spec_of(constraints=["accuracy >= 2", "latency_ms <= 0"])
+        spec = spec_of(constraints=["accuracy >= 1", "latency_ms <= 0"])
         assert len(spec.parsed_constraints) == 2
 
 
