@@ -97,11 +97,10 @@ class Running:
         return problem_of(self.spec, from_text(self.spec, self.setup.forecasts))
 
     @property
-    def _measures(self) -> bool:
-        """Whether a cost of candidates is measured, as none is predicted of it."""
+    def predicted(self) -> set[str]:
+        """The measured costs that candidates have as they are predicted."""
         forecasts = from_text(self.spec, self.setup.forecasts)
-        used = {name for name, forecast in forecasts.items() if forecast.used}
-        return not used.issuperset(self.spec.measured_costs)
+        return {name for name, forecast in forecasts.items() if forecast.used}
 
     def enter(self, phase: str) -> None:
         """Begins a phase: the record shows it and its time is counted under its name."""
@@ -215,7 +214,9 @@ class Running:
             # Whose queue goes on by what comes out has no total beforehand.
             self.listener(Update(role, count, max(count, total), trial.measurement.reason))
 
-        alone = alone or (role in SLICES and self._measures)
+        alone = alone or (
+            role in SLICES and not self.predicted.issuperset(self.spec.measured_costs)
+        )
         queue = TrialQueue(
             propose, commit, done=done, over=lambda: over(count), first=first, alone=alone
         )

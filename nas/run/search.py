@@ -172,7 +172,18 @@ def _search(running: Running) -> list[Trial]:
         count = min(spec.batch, spec.budget.trials - first)
         if count <= 0:
             return []
-        chosen = warm[first : first + count] or strategy.propose(problem, spec.seed, trials, count)
+        try:
+            chosen = warm[first : first + count] or strategy.propose(
+                problem, spec.seed, trials, count
+            )
+        except NothingFeasible as error:
+            if predicted := running.predicted & {each.metric for each in spec.parsed_constraints}:
+                names = " and ".join(sorted(predicted))
+                error.add_note(
+                    f"{names}: as predicted from timings; by --set prediction.timings=0 every "
+                    "candidate is measured"
+                )
+            raise
         return [Proposal("search", first + i, each) for i, each in enumerate(chosen)]
 
     # The first batch is always scored, so that a budget that is too small still ends with a front.

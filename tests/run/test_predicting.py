@@ -11,6 +11,7 @@ import pytest
 from nas import catalog
 from nas.cost.cost import Candidate, Figure
 from nas.cost.forecast import FORECASTS, from_text
+from nas.errors import NothingFeasible
 from nas.registry import Registry
 from nas.report.prediction import predicted_costs
 from nas.run import evaluate, running, search
@@ -268,3 +269,13 @@ def test_one_cold_taking_does_not_stretch_the_box_of_hypervolumes(
     monkeypatch.setattr(MadeUpTime, "figure", cold)
     assert evaluate._extent(spec) == undisturbed
     assert len(met) > 1
+
+
+def test_a_limit_that_no_prediction_keeps_is_said_to_be_one_of_predictions(tmp_path: Path) -> None:
+    spec, place = asked(constraints=["made_up_ms <= 0.001"]), place_in(tmp_path)
+    with pytest.raises(NothingFeasible, match=r"made_up_ms <= 0\.001") as caught:
+        finish(spec, place)
+    assert caught.value.__notes__ == [
+        "made_up_ms: as predicted from timings; by --set prediction.timings=0 every candidate is "
+        "measured"
+    ]
