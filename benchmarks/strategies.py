@@ -124,7 +124,9 @@ def courses(
 def spread(values: Sequence[float], digits: int = 4) -> str:
     """Mean and standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.{digits}f} ± {deviation:.{digits}f}"
+    # A rounding below 0 is none.
+    mean = round(statistics.fmean(values), digits) + 0.0
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def show(title: str, found: Mapping[str, Sequence[Course]], points: Sequence[int]) -> None:

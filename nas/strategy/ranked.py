@@ -57,8 +57,9 @@ class RankedOptions(BaseModel):
     """How many are drawn, or made of the best so far, and screened for every batch."""
     member: Member | None = None
     """The ranker; null: a blend, by cross-validation on the trials, anew as they become more."""
-    optimism: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """How many standard errors of the ranker's score a candidate is taken to be better by."""
+    optimism: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """How many standard errors of its loss a candidate is taken to be better by: with none, scores
+    that are mostly noise leave nothing that promises to widen the front."""
 
 
 class Ranked:

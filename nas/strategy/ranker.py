@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from nas.space.features import Features
 from nas.space.population import Codes
 from nas.strategy.ranker_members import (
     MEMBERS,
+    Doubt,
     Floats,
     Model,
     Rows,
@@ -31,8 +32,6 @@ ENOUGH = 8
 FOLDS = 5
 # Among few samples the folds decide much: more divisions into folds are averaged.
 DIVISIONS, DIVIDED = 4, 240
-# Halves of the samples that rankers are fitted on to see how far their scores lie apart.
-HALVES = 8
 # Of more samples than these, so many are compared with each other for a Kendall tau.
 COMPARED = 1000
 # What would weigh less in a blend is left out: it costs as much time as the others.
@@ -110,29 +109,24 @@ class Ranker:
         return self._scores(self._fitted, codes)
 
     def spread(self, codes: Codes) -> Floats:
-        """(n,) standard errors of the scores, from rankers fitted on halves of the samples.
+        """(n,) standard errors of what is expected of the losses; see `Doubt`.
 
-        The delete-half jackknife: the root mean square difference to the scores of all samples
-        (J. Shao, C. Wu: A general theory for jackknife variance estimation, Annals of Statistics
-        17, 1989). It knows nothing of the noise of one more evaluation. Takes as long as `HALVES`
-        times scoring, and at the first call as long as so many fits.
+        Whatever the member, they are those of a ridge regression of the same losses: boosting has
+        none. They know nothing of the noise of one more evaluation.
         """
-        scores = self.score(codes)
-        squares = [(self._scores(half, codes) - scores) ** 2 for half in self._halves]
-        spread: Floats = np.sqrt(np.mean(squares, axis=0))
-        return spread
+        if self._doubt is None:
+            return np.zeros(len(codes))
+        return self._in_chunks(self._doubt.errors, codes)
 
     def predict(self, codes: Codes, *, optimism: float = 0.0) -> Floats:
-        """(n,) losses as expected of the scores, or of scores that many standard errors better.
+        """(n,) losses as expected of the scores, or so many standard errors better.
 
         A line through the scores that rankers gave which were not fitted on them, by least squares,
         so a ranker that orders nothing predicts the mean.
         """
         intercept, slope = self._line
-        scores = self.score(codes)
-        if optimism:
-            scores = scores - optimism * self.spread(codes)
-        return intercept + slope * scores
+        expected = intercept + slope * self.score(codes)
+        return expected - optimism * self.spread(codes) if optimism else expected
 
     def refit(self, codes: Codes, losses: ArrayLike) -> Ranker:
         """The same member, trusted as before, on other samples of the same losses.
@@ -171,20 +165,23 @@ class Ranker:
         return float(losses.mean()) - slope * float(scores.mean()), slope
 
     @cached_property
-    def _halves(self) -> tuple[_Fitted, ...]:
+    def _doubt(self) -> Doubt | None:
+        if self._samples.flat:
+            return None
         with one_blas_thread():
-            return tuple(self._samples.halved(weights_of(self.member)))
+            return Doubt.of(self._samples.rows, self._samples.losses)
 
     def _scores(self, fitted: _Fitted, codes: Codes) -> Floats:
+        return self._in_chunks(fitted.score, codes)
+
+    def _in_chunks(self, figures: Callable[[Rows], Floats], codes: Codes) -> Floats:
         features = self._samples.rows.features
         parts = [codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK)]
         if len(parts) < 2:
-            return fitted.score(Rows(features, codes))
+            return figures(Rows(features, codes))
         # Every row is scored by itself, so the number of threads changes nothing.
         with ThreadPoolExecutor(self._threads or os.cpu_count()) as pool:
-            return np.concatenate(
-                list(pool.map(lambda part: fitted.score(Rows(features, part)), parts))
-            )
+            return np.concatenate(list(pool.map(lambda part: figures(Rows(features, part)), parts)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -290,13 +287,6 @@ class _Samples:
             for name in singles:
                 found[name][division, out] = rest.fitted({name: 1.0}).score(rows)
         return found
-
-    def halved(self, weights: Mapping[str, float]) -> Iterator[_Fitted]:
-        """Members fitted to halves of the samples, each half with the other one."""
-        for number in range(HALVES // 2):
-            order = np.random.default_rng((self.seed, FOLDS, number)).permutation(self.count)
-            for half in (order % 2 == 0, order % 2 == 1):
-                yield self.take(half).fitted(weights) if half.any() else _Fitted(())
 
     @property
     def baseline_tau(self) -> float | None:

@@ -53,10 +53,12 @@ class Rows:
 
         Each with what the features were divided by.
         """
-        averages, scale = _scaled(self.averages)
+        _, scale = _scaled(self.averages)
+        averages = self.averages / scale
         width = max(1, int(np.count_nonzero(averages.std(axis=0) > 0.5))) ** 0.5
-        layers = self.layers - self.layers.mean(axis=0, dtype=np.float64)
-        size = max(float((layers**2).sum(axis=1).mean()), 1e-12) ** 0.5
+        layers = self.layers.astype(np.float64)
+        centred = layers - layers.mean(axis=0)
+        size = max(float((centred**2).sum(axis=1).mean()), 1e-12) ** 0.5
         found = []
         for emphasis in EMPHASES:
             given = np.hstack([averages * (emphasis / width), layers / size])
@@ -135,14 +137,43 @@ def linear_losses(rows: Rows, losses: Floats, rng: np.random.Generator) -> Linea
     return _ridge(rows, losses)
 
 
+def _best_ridge(
+    rows: Rows, target: Floats
+) -> tuple[Floats, Decomposed, tuple[Floats, float, float]]:
+    """What features are divided by, their decomposition, and the regression of the least error."""
+    found = [(scales, each, each.ridge(target, PENALTIES)) for scales, each in rows.decomposed]
+    return min(found, key=lambda each: each[-1][-1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Doubt:
+    """How far a ridge regression of losses may be off for networks that it was not fitted to."""
+
+    scales: Floats
+    decomposed: Decomposed
+    penalty: float
+    error: float
+
+    @classmethod
+    def of(cls, rows: Rows, losses: Floats) -> Doubt:
+        """Of rows with their losses (n,), which are not all equal."""
+        scales, decomposed, (_, penalty, error) = _best_ridge(rows, losses)
+        return cls(scales, decomposed, penalty, error)
+
+    def errors(self, rows: Rows) -> Floats:
+        """(m,) standard errors, in the losses' unit."""
+        given = np.hstack([rows.averages, rows.layers]) / self.scales
+        found: Floats = np.sqrt(self.decomposed.variance(given, self.penalty, self.error))
+        return found
+
+
 def _ridge(rows: Rows, target: Floats) -> Linear:
     """A regression on averages and, penalised more, on what single layers add.
 
     So a layer's choice counts as it does on average until the samples say otherwise. How much more
     and how much in all is decided by leaving one out.
     """
-    found = [(scales, *each.ridge(target, PENALTIES)) for scales, each in rows.decomposed]
-    scales, coefficients, _ = min(found, key=lambda each: each[-1])
+    scales, _, (coefficients, _, _) = _best_ridge(rows, target)
     ends = np.cumsum([rows.averages.shape[1], len(rows.features.per_layer_names)])
     return Linear(rows.features.weighted(*np.split(coefficients / scales, ends)))
 

@@ -81,7 +81,7 @@ class Surrogate:
         """Rows of up to `count` genomes (n, genes) that together widen the front the most."""
         rows = np.arange(len(codes))
         costs = self.problem.costs_of(codes)
-        if len(codes) > FINALISTS and self.quick != self.rankers:
+        if len(codes) > FINALISTS and (optimism or self.quick != self.rankers):
             losses, violations = self._predicted(codes, costs, self.quick, 0.0)
             rows = np.flatnonzero(violations <= np.partition(violations, FINALISTS)[FINALISTS])
             leading = improvement.leading(losses[rows], self.front, self.reference, FINALISTS)
