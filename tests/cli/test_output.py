@@ -113,6 +113,7 @@ def test_a_terminal_that_lacks_signs(encoding: str, finished: Finished) -> None:
     )
     assert (ended.returncode, ended.stderr) == (0, b"")
     shown = ended.stdout.decode(encoding)
+    assert shown.startswith("Whether the ranking can be trusted")
     assert "\nFront by" in shown
     # Tables are drawn with other lines there; sentences lose a sign, and no more.
     sentence = whole[whole.index("The search scored") :]
@@ -121,7 +122,9 @@ def test_a_terminal_that_lacks_signs(encoding: str, finished: Finished) -> None:
 
 def test_a_terminal_without_columns(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "0")
-    assert "\nFront by" in nas("pareto", finished.id, "--home", finished.home).out
+    shown = nas("pareto", finished.id, "--home", finished.home).out
+    assert shown.startswith("Whether the ranking can be trusted")
+    assert "\nFront by" in shown
 
 
 def test_a_search_without_columns_names_paths_as_they_are(
@@ -132,6 +135,7 @@ def test_a_search_without_columns_names_paths_as_they_are(
     said = nas("search", written(tmp_path / "spec.yaml", SMALL), "--home", home)
     assert said.code == 0
     assert said.err.startswith("search ")
+    assert said.out.startswith("Whether the ranking can be trusted")
     assert "\nFront by" in said.out
     assert f"report   {home}" in said.out
 
