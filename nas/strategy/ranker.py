@@ -94,7 +94,7 @@ class Ranker:
                 chosen = CONSTANT if samples.flat else member or SMALL
                 fitted = samples.fitted(weights_of(chosen if member is None else member))
                 return cls(chosen, None, {}, None, trusted, samples, fitted, threads, {})
-            validated = samples.validated(tuple(MEMBERS), samples.divisions)
+            validated = samples.validated(tuple(MEMBERS), samples.divisions, threads)
             chosen, tau, taus = _choice(validated, samples.losses)
             fitted = samples.fitted(weights_of(chosen))
         beaten = samples.baseline_tau
@@ -156,7 +156,7 @@ class Ranker:
         if not weights:
             return float(losses.mean()), 0.0
         with one_blas_thread():
-            held_out = self._validated or self._samples.validated(tuple(weights), 1)
+            held_out = self._validated or self._samples.validated(tuple(weights), 1, self._threads)
         scores = _blended(held_out, weights)
         centred = scores.ravel() - scores.mean()
         squares = float(centred @ centred)
@@ -279,13 +279,22 @@ class _Samples:
             for fold in range(min(FOLDS, self.count)):
                 yield division, order % FOLDS == fold
 
-    def validated(self, singles: Sequence[str], divisions: int) -> dict[str, Floats]:
+    def validated(
+        self, singles: Sequence[str], divisions: int, threads: int | None
+    ) -> dict[str, Floats]:
         """By member, the scores (divisions, n) of samples while these were held out."""
         found = {name: np.zeros((divisions, self.count)) for name in singles}
-        for division, out in self.folds(divisions):
+
+        def score(fold: tuple[int, NDArray[np.bool_]]) -> None:
+            division, out = fold
             rest, rows = self.take(~out), self.rows.take(out)
             for name in singles:
                 found[name][division, out] = rest.fitted({name: 1.0}).score(rows)
+
+        # Folds share nothing and write to places of their own.
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            for _ in pool.map(score, self.folds(divisions)):
+                pass
         return found
 
     @property
