@@ -125,8 +125,13 @@ class Ranker:
         so a ranker that orders nothing predicts the mean.
         """
         intercept, slope = self._line
-        expected = intercept + slope * self.score(codes)
-        return expected - optimism * self.spread(codes) if optimism else expected
+        doubt = self._doubt if optimism else None
+
+        def expected(rows: Rows) -> Floats:
+            found = intercept + slope * self._fitted.score(rows)
+            return found if doubt is None else found - optimism * doubt.errors(rows)
+
+        return self._in_chunks(expected, codes)
 
     def refit(self, codes: Codes, losses: ArrayLike) -> Ranker:
         """The same member, trusted as before, on other samples of the same losses.
@@ -177,11 +182,13 @@ class Ranker:
     def _in_chunks(self, figures: Callable[[Rows], Floats], codes: Codes) -> Floats:
         features = self._samples.rows.features
         parts = [codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK)]
-        if len(parts) < 2:
-            return figures(Rows(features, codes))
-        # Every row is scored by itself, so the number of threads changes nothing.
-        with ThreadPoolExecutor(self._threads or os.cpu_count()) as pool:
-            return np.concatenate(list(pool.map(lambda part: figures(Rows(features, part)), parts)))
+        with one_blas_thread():
+            if len(parts) < 2:
+                return figures(Rows(features, codes))
+            # Every row is scored by itself, so the number of threads changes nothing.
+            with ThreadPoolExecutor(self._threads or os.cpu_count()) as pool:
+                found = pool.map(lambda part: figures(Rows(features, part)), parts)
+                return np.concatenate(list(found))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -276,6 +276,14 @@ def _scaled(matrix: Matrix) -> tuple[Floats, Floats]:
 
 def one_blas_thread() -> Any:
     """While it is entered, linear algebra runs in one thread: more of them round differently."""
-    from threadpoolctl import threadpool_limits
+    return _libraries().limit(limits=1, user_api="blas")
 
-    return threadpool_limits(limits=1, user_api="blas")
+
+@cache
+def _libraries() -> Any:
+    # They are looked for once, when all that the members call are loaded.
+    import lightgbm  # noqa: F401
+    import sklearn.linear_model  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
