@@ -14,7 +14,9 @@ $(FAIRSEQ_STAMP): EXTRAS := engine,dev,fairseq
 BENCHMARKS ?= $(sort $(filter-out benchmarks/fairseq_transformer.py,$(wildcard benchmarks/*.py)))
 # Small networks on few cores: threads that wait for each other cost more than they bring.
 ONE_THREAD := OMP_NUM_THREADS=1
-PYTEST := $(ONE_THREAD) .venv/bin/python -m pytest
+# Tests run in so many processes, a file's in one of them, as they share what they set up.
+PROCESSES ?= 2
+PYTEST := $(ONE_THREAD) .venv/bin/python -m pytest -n $(PROCESSES) --dist loadfile
 
 install: $(STAMP)
 
