@@ -15,8 +15,8 @@ BENCHMARKS ?= $(sort $(filter-out benchmarks/fairseq_transformer.py,$(wildcard b
 # Small networks on few cores: threads that wait for each other cost more than they bring.
 ONE_THREAD := OMP_NUM_THREADS=1
 # Tests run in so many processes, a file's in one of them, as they share what they set up.
-PROCESSES ?= 2
-PYTEST := $(ONE_THREAD) .venv/bin/python -m pytest -n $(PROCESSES) --dist loadfile
+TEST_PROCESSES ?= 2
+PYTEST := $(ONE_THREAD) .venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 install: $(STAMP)
 

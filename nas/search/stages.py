@@ -42,7 +42,7 @@ class Prediction(Section):
     """How many are timed, 10 at least; 0: none is predicted and every candidate measured."""
     rounds: Annotated[Positive, Field(le=100)] = 3
     """In how many turns each is timed, beside a reference network that tells the machine's speed
-    from turn to turn; `latency.repetitions` are shared among them."""
+    from turn to turn; `latency.repetitions` are shared among them. A shared machine takes more."""
 
     @field_validator("timings")
     @classmethod

@@ -106,7 +106,7 @@ class Ranker:
 
         One is the standard deviation of the scores of the architectures that it was fitted on.
         """
-        return self._scores(self._fitted, codes)
+        return self._in_chunks(self._fitted.score, codes)
 
     def spread(self, codes: Codes) -> Floats:
         """(n,) standard errors of what is expected of the losses; see `Doubt`.
@@ -175,9 +175,6 @@ class Ranker:
             return None
         with one_blas_thread():
             return Doubt.of(self._samples.rows, self._samples.losses)
-
-    def _scores(self, fitted: _Fitted, codes: Codes) -> Floats:
-        return self._in_chunks(fitted.score, codes)
 
     def _in_chunks(self, figures: Callable[[Rows], Floats], codes: Codes) -> Floats:
         features = self._samples.rows.features
@@ -292,16 +289,14 @@ class _Samples:
         """By member, the scores (divisions, n) of samples while these were held out."""
         found = {name: np.zeros((divisions, self.count)) for name in singles}
 
-        def score(fold: tuple[int, NDArray[np.bool_]]) -> None:
-            division, out = fold
-            rest, rows = self.take(~out), self.rows.take(out)
+        def score(division: int, out: NDArray[np.bool_], rest: _Samples, rows: Rows) -> None:
             for name in singles:
                 found[name][division, out] = rest.fitted({name: 1.0}).score(rows)
 
-        # Folds share nothing and write to places of their own.
+        # Taken here, one after the other; so folds share nothing and write to places of their own.
+        parts = [(i, out, self.take(~out), self.rows.take(out)) for i, out in self.folds(divisions)]
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-            for _ in pool.map(score, self.folds(divisions)):
-                pass
+            list(pool.map(lambda part: score(*part), parts))
         return found
 
     @property

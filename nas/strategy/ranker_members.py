@@ -1,6 +1,7 @@
 """Which models put architectures in order from few scores? Each on scikit-learn or lightgbm.
 
-Every one learns the order of the losses alone, so it gives the same for any increasing map of them.
+All but `linear_losses` learn the order of the losses alone, so they give the same for any
+increasing map of them.
 """
 
 from __future__ import annotations
@@ -275,7 +276,10 @@ def _scaled(matrix: Matrix) -> tuple[Floats, Floats]:
 
 
 def one_blas_thread() -> Any:
-    """While it is entered, linear algebra runs in one thread: more of them round differently."""
+    """While it is entered, linear algebra runs in one thread: more of them round differently.
+
+    In the whole process, so two threads of it do not enter it at a time.
+    """
     return _libraries().limit(limits=1, user_api="blas")
 
 

@@ -157,7 +157,7 @@ def told(threads: int) -> str:
     codes = drawn(130)
     ranker = Ranker.fit(FEATURES, codes, noisy(averaged, codes), seed=5, threads=threads)
     many = np.tile(drawn(500, seed=1), (20, 1))
-    found = [ranker.score(many), ranker.spread(many[:40]), ranker.predict(many[:40])]
+    found = [ranker.score(many), ranker.spread(many[:40]), ranker.predict(many, optimism=1.0)]
     return f"{ranker.member} {ranker.tau!r} {[each.tobytes().hex() for each in found]}"
 
 
