@@ -14,9 +14,11 @@ $(FAIRSEQ_STAMP): EXTRAS := engine,dev,fairseq
 BENCHMARKS ?= $(sort $(filter-out benchmarks/fairseq_transformer.py,$(wildcard benchmarks/*.py)))
 # Small networks on few cores: threads that wait for each other cost more than they bring.
 ONE_THREAD := OMP_NUM_THREADS=1
-# Tests run in so many processes, a file's in one of them, as they share what they set up.
+# Tests run in so many processes, a file's in one of them, as they share what they set up; in the
+# files' order, else those of few tests and long ones come last, one process waiting for the other.
 TEST_PROCESSES ?= 2
-PYTEST := $(ONE_THREAD) .venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+PYTEST := $(ONE_THREAD) .venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile \
+	--no-loadscope-reorder
 
 install: $(STAMP)
 
