@@ -21,6 +21,7 @@ def home(finished: Finished, tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
+@pytest.mark.slow
 def test_stop_ends_the_search_and_the_confirmation_until_told_otherwise(home: Path) -> None:
     given = {"fidelity": {**CHECK, "deferred": False}, "gate": {**GATE, "on_fail": "stop"}}
     spec = written(home.parent / "spec.yaml", {**SMALL, **given})

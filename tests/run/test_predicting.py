@@ -168,6 +168,7 @@ def test_stopped_anywhere_it_ends_with_the_same(found: Found, tmp_path: Path, ph
     assert facts[0][FORECASTS] == facts[1][FORECASTS]
 
 
+@pytest.mark.slow
 def test_on_a_machine_that_slows_down_the_front_is_measured_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
