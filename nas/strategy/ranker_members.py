@@ -285,8 +285,7 @@ def one_blas_thread() -> Any:
 
 @cache
 def _libraries() -> Any:
-    # They are looked for once, when all that the members call are loaded.
-    import lightgbm  # noqa: F401
+    # They are looked for once, when those of all members are loaded; lightgbm has none.
     import sklearn.linear_model  # noqa: F401
     from threadpoolctl import ThreadpoolController
 

@@ -16,6 +16,7 @@ from scipy.stats import kendalltau
 from nas.space.features import Features
 from nas.space.loader import load_space
 from nas.space.population import Codes
+from nas.strategy import ranker_members
 from nas.strategy.ranker import CONSTANT, ENOUGH, SMALL, Ranker, _Samples, concordance, weights_of
 from nas.strategy.ranker_members import (
     MEMBERS,
@@ -150,6 +151,15 @@ def test_a_given_member_is_the_same_without_cross_validation() -> None:
     again = Ranker.fit(FEATURES, codes, noisy(tangled, codes), seed=0, member=chosen.member)
     assert (again.member, again.tau, again.taus, again.trusted) == (chosen.member, None, {}, None)
     assert np.array_equal(again.score(drawn(50, seed=1)), chosen.score(drawn(50, seed=1)))
+
+
+def test_a_linear_member_needs_no_lightgbm(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a machine that only trains; what earlier tests loaded is forgotten.
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    ranker_members._libraries.cache_clear()
+    codes = drawn(60)
+    ranker = Ranker.fit(FEATURES, codes, averaged(codes), seed=0, member="linear_losses")
+    assert kendalltau(ranker.predict(codes), averaged(codes)).statistic > 0.8
 
 
 def told(threads: int) -> str:
