@@ -67,6 +67,7 @@ def test_figures_are_those_of_rows_not_trained_on(table: Path) -> None:
     assert min(taus) > 0.98
 
 
+@pytest.mark.slow
 def test_it_prints_one_object(table: Path) -> None:
     options = ["--train", "40", "--held-out", "30", "--splits", "1", "--seed", "3", "--json"]
     done = subprocess.run(

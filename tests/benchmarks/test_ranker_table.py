@@ -64,6 +64,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *gi
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_file_and_prints_one_json_object(table: Path) -> None:
     path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     options = ["--train", "24", "--splits", "2", "--seed", "0", "--json"]

@@ -84,7 +84,7 @@ def test_what_a_finished_search_shows(finished: Finished, tmp_path: Path) -> Non
     ]
 
 
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("signal", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_an_interrupted_search_says_how_it_goes_on(
     signal: str, tmp_path: Path, finished: Finished
 ) -> None:

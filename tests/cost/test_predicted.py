@@ -124,6 +124,7 @@ def test_errors_are_those_of_networks_held_out() -> None:
     assert errors.tau.tau is None or abs(errors.tau.tau) < 0.3
 
 
+@pytest.mark.slow
 def test_what_it_expects_is_what_comes() -> None:
     other = networks(2000, seed=4)
     true = noisy(additive(other), 0.1, seed=8)

@@ -150,21 +150,23 @@ def test_a_supernet_that_is_gone_is_said(place: Workspace) -> None:
     assert SqlStore(place.record_url).get(id).state == "succeeded"
 
 
-@pytest.mark.parametrize(("phase", "at"), [("matched", 2), ("confirmed", 1), ("confirmed", 4)])
 def test_an_interrupted_confirmation_goes_on(
-    confirmed: tuple[Workspace, str], place: Workspace, phase: str, at: int
+    confirmed: tuple[Workspace, str], place: Workspace
 ) -> None:
-    def stop(update: Update) -> None:
-        if (update.phase, update.done) == (phase, at):
-            raise KeyboardInterrupt
-
     undisturbed, id = confirmed
     record = finish(load_spec(SqlStore(undisturbed.record_url).get(id).spec), place)
-    with pytest.raises(KeyboardInterrupt):
-        confirm.confirm(record.id, place, reporter=short_report, listener=stop)
     store = SqlStore(place.record_url)
-    assert len(of(place, record.id, phase)) == at
-    assert store.get(record.id).state == "succeeded"
+    for stopped in (("matched", 2), ("confirmed", 1), ("confirmed", 4)):
+
+        def stop(update: Update, stopped: tuple[str, int] = stopped) -> None:
+            if (update.phase, update.done) == stopped:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            confirm.confirm(record.id, place, reporter=short_report, listener=stop)
+        phase, at = stopped
+        assert len(of(place, record.id, phase)) == at
+        assert store.get(record.id).state == "succeeded"
     confirm.confirm(record.id, place, reporter=short_report)
     assert outcome(place, record.id) == outcome(*confirmed)
     done = facts(store.trials(record.id))

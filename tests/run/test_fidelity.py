@@ -170,20 +170,21 @@ def test_a_ranker_without_trials_says_why(
     assert f"{learnt} scored networks to learn from and {unseen} to be tried on" in test.reason
 
 
-@pytest.mark.parametrize("at", [0, 1, 5])
 def test_an_interrupted_check_goes_on(
-    searched: tuple[Workspace, str], checked: tuple[Workspace, str], tmp_path: Path, at: int
+    searched: tuple[Workspace, str], checked: tuple[Workspace, str], tmp_path: Path
 ) -> None:
-    def stop(update: Update) -> None:
-        if (update.phase, update.done) == ("fidelity", at):
-            raise KeyboardInterrupt
-
     place, id = copied(searched[0], tmp_path), searched[1]
     store = SqlStore(place.record_url)
-    with pytest.raises(KeyboardInterrupt):
-        recheck(place, id, listener=stop)
-    assert len(of(place, id)) == at
-    assert store.get(id).state == "succeeded"
+    for at in (0, 1, 5):
+
+        def stop(update: Update, at: int = at) -> None:
+            if (update.phase, update.done) == ("fidelity", at):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            recheck(place, id, listener=stop)
+        assert len(of(place, id)) == at
+        assert store.get(id).state == "succeeded"
     recheck(place, id)
     assert outcome(place, id) == outcome(*checked)
     # Once more, there is nothing left to do.

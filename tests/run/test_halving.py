@@ -52,7 +52,7 @@ def request(**changes: Any) -> SearchSpec:
     return small(
         **{
             "budget": {"trials": 60},
-            "supernet": {**RECIPE, "steps": 300, "learning_rate": 0.005},
+            "supernet": {**RECIPE, "steps": 150, "learning_rate": 0.005},
             "controls": {"random": 0, "homogeneous": 1},
             "confirmation": CONFIRMATION,
             **changes,
@@ -370,7 +370,7 @@ def test_rungs_may_begin_with_what_the_supernet_has_learnt(
     folder = place.standalone(id)
     names = {standalone_file(folder, t.architecture, 0, inherited=True).name for t in first}
     assert {path.name for path in folder.glob("*.safetensors")} == names
-    # Five steps alone make nothing of random weights, and the supernet had three hundred.
+    # Five steps alone make nothing of random weights, and the supernet had 150.
     known = {t.architecture: t.metrics["cross_entropy"] for t in of(place, id, "search")}
     for trial in first:
         assert abs(trial.metrics["cross_entropy"] - known[trial.architecture]) < 0.1

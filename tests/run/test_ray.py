@@ -224,6 +224,7 @@ def test_a_cluster_without_such_a_machine_is_said(
     training.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 class TestRayExecutor(ExecutorConformance):
     name = "ray"

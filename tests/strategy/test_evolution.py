@@ -172,6 +172,7 @@ class TestEvolution(StrategyConformance):
         )
         assert 0.9 * true < found <= true
 
+    @pytest.mark.slow
     def test_half_the_gap_to_the_true_front_is_closed_at_a_quarter_of_the_evaluations(self) -> None:
         """(HV - HV_random) / (HV_true - HV_random) >= .5, median of 20 seeds.
 

@@ -150,6 +150,7 @@ class TestNsgaII(StrategyConformance):
             )
             assert ours == theirs
 
+    @pytest.mark.slow
     def test_it_equals_a_live_study_of_optunas(self) -> None:
         """Hypervolume after 160 evaluations in populations of 16, medians of 5 seeds.
 
@@ -245,6 +246,7 @@ def test_every_sampler_is_pure_and_proposes_what_is_new(sampler: str) -> None:
     assert again != Optuna(options).propose(problem, 3, trials[:20], 10)
 
 
+@pytest.mark.slow
 def test_tpe_finds_more_than_chance() -> None:
     seeds = range(3)
     strategy = Optuna(OptunaOptions(sampler="tpe"))

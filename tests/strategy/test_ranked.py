@@ -63,7 +63,10 @@ def covered(trials: Sequence[Trial], every: Sequence[Trial], problem: Problem) -
         pytest.param(
             problem_of(objectives=(Objective(ACCURACY), Objective(FLOPS))), marks=pytest.mark.slow
         ),
-        problem_of(objectives=(Objective(LOSS), Objective(FLOPS), Objective(PARAMS))),
+        pytest.param(
+            problem_of(objectives=(Objective(LOSS), Objective(FLOPS), Objective(PARAMS))),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["two objectives", "learnt constraint", "exact constraints", "maximised", "three"],
 )

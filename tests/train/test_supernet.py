@@ -129,7 +129,8 @@ def test_moments_do_not_move_what_a_later_step_leaves_out(data: ImageData, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("sampling", "steps"), [("uniform", 500), ("fair", 250), ("sandwich", 250)]
+    ("sampling", "steps"),
+    [("uniform", 500), ("fair", 250), pytest.param("sandwich", 250, marks=pytest.mark.slow)],
 )
 def test_random_subnets_learn(sampling: str, steps: int, data: ImageData, tmp_path: Path) -> None:
     recipe = {"sampling": sampling, "steps": steps, "batch_size": 32, "learning_rate": 1e-2}
