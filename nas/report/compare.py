@@ -8,10 +8,11 @@ from typing import Any
 
 from nas.errors import NothingFeasible, SpecError
 from nas.report.evidence import NOT_COMPARABLE, NOT_RESOLVED, Comparison, Summary, plain
-from nas.report.summary import compare_at_equal_n, summarize, values_of
+from nas.report.summary import compare_at_equal_n, summarize
 from nas.report.table import coverage, noise
 from nas.run.workspace import supernet_name
 from nas.search.controls import Extent
+from nas.search.objective import values_of
 from nas.search.pareto import scored
 from nas.search.spec import SearchSpec
 from nas.search.trial import Trial

@@ -10,7 +10,7 @@ import numpy as np
 
 from nas import catalog
 from nas.search.halving import Rung, binding, leading
-from nas.search.objective import Constraint, Objective
+from nas.search.objective import Constraint, values_of
 from nas.search.pareto import Losses, losses_of, scored
 from nas.search.spec import SearchSpec
 from nas.search.stages import Start
@@ -132,7 +132,7 @@ def _rung(
 ) -> RungResult:
     objectives, held = spec.parsed_objectives, scored(own)
     losses = losses_of(held, objectives)
-    reference = _values(objectives, far_reference(losses)) if held else None
+    reference = values_of(objectives, far_reference(losses)) if held else None
     entrants = []
     for trial in own:
         metrics: dict[str, float] = {}
@@ -159,13 +159,6 @@ def _rung(
         spec.objectives[leading(spec)],
         reference,
     )
-
-
-def _values(objectives: Sequence[Objective], losses: Losses) -> dict[str, float]:
-    return {
-        each.metric.name: float(loss if each.metric.direction == "minimize" else -loss)
-        for each, loss in zip(objectives, losses, strict=True)
-    }
 
 
 def _dominators(losses: Losses, own: Losses, names: Sequence[str]) -> tuple[str, ...]:

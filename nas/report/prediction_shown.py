@@ -88,7 +88,7 @@ def _table(found: PredictedCost) -> Table:
                 each.architecture_id,
                 quantity(each.predicted, metric),
                 quantity(each.measured, metric),
-                f"{(each.predicted - each.measured) / each.measured:+.1%}",
+                f"{each.predicted / each.measured - 1:+.1%}" if each.measured else "none",
             )
             for each in found.networks
         ),

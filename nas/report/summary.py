@@ -33,7 +33,7 @@ from nas.report.prediction import predicted_costs
 from nas.report.statistics import standard_deviation
 from nas.search.controls import Extent, control_pools, equal_n, judged
 from nas.search.fidelity import RankerTest
-from nas.search.objective import Metric, Objective
+from nas.search.objective import Metric, Objective, values_of
 from nas.search.pareto import (
     ParetoFront,
     front_of,
@@ -161,14 +161,6 @@ def compare_at_equal_n(
     if resolved and noise is not None and abs(difference) > 2 * noise:
         verdict = "covers more" if difference > 0 else "covers less"
     return Comparison(control, n, sides[0], sides[1], difference, noise, verdict)
-
-
-def values_of(objectives: Sequence[Objective], losses: Sequence[float]) -> dict[str, float]:
-    """Losses of objectives as the metrics' values, by name."""
-    return {
-        each.metric.name: loss if each.metric.direction == "minimize" else -loss
-        for each, loss in zip(objectives, losses, strict=True)
-    }
 
 
 def _count(spec: SearchSpec, role: str, trials: Sequence[Trial]) -> Count:

@@ -74,36 +74,6 @@ def evaluations_to_reach(curve: Sequence[float] | Curve, level: float) -> int | 
     return int(np.argmax(enough)) + 1 if enough.any() else None
 
 
-def regret_curve(losses: Sequence[float] | Curve, best: float) -> Curve:
-    """By how much the best of the first 1, 2, ... losses exceeds the `best` that there is.
-
-    A loss that is NaN is one that was not found.
-    """
-    return np.fmin.accumulate(np.asarray(losses, dtype=np.float64)) - best
-
-
-def top_k_regret(predicted: Sequence[float], losses: Sequence[float], k: int) -> float:
-    """By how much the best loss among the `k` best predicted exceeds the best loss of all.
-
-    `predicted` and `losses` are of the same networks, smaller is better in both; of equal
-    predictions the earlier network is taken. Raises `ValueError` where their numbers differ or `k`
-    is no number of them from 1 on.
-    """
-    if len(predicted) != len(losses) or not 1 <= k <= len(losses):
-        raise ValueError(f"top {k} of {len(predicted)} predictions for {len(losses)} losses")
-    true = np.asarray(losses, dtype=np.float64)
-    taken = np.argsort(np.asarray(predicted, dtype=np.float64), kind="stable")[:k]
-    return float(true[taken].min() - true.min())
-
-
-def share_of_gap(found: float, random: float, best: float) -> float | None:
-    """(found - random) / (best - random): 0 is random search, 1 the most there is to find.
-
-    For hypervolumes at an equal number of trials; None where random search left nothing to find.
-    """
-    return (found - random) / (best - random) if best > random else None
-
-
 # -- trials ----------------------------------------------------------------------------------------
 
 

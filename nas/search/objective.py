@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,8 +39,22 @@ class Objective:
 
     def loss(self, metrics: Mapping[str, float]) -> float:
         """The metric's value, negated where larger is better, so that smaller is always better."""
-        value = metrics[self.metric.name]
-        return value if self.metric.direction == "minimize" else -value
+        return metrics[self.metric.name] * self.sign
+
+    def value(self, loss: float) -> float:
+        """The metric's value of a loss."""
+        return loss * self.sign
+
+    @property
+    def sign(self) -> float:
+        """+1 where smaller is better, else -1."""
+        return 1.0 if self.metric.direction == "minimize" else -1.0
+
+
+def values_of(objectives: Sequence[Objective], losses: Iterable[float]) -> dict[str, float]:
+    """Losses of objectives as the metrics' values, by name."""
+    pairs = zip(objectives, losses, strict=True)
+    return {each.metric.name: each.value(float(loss)) for each, loss in pairs}
 
 
 _CONSTRAINT = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(<=|>=)\s*(\S+)\s*")

@@ -16,8 +16,9 @@ Cores = Annotated[Positive, Field(le=1024)]
 class Budget(Section):
     """When the search ends: whichever bound is met first.
 
-    Hours count supernet training, timings and search; the controls, which answer for the same
-    number of architectures, come on top. A device is a worker.
+    Hours count supernet training, timings and search; on top come the controls, which answer for
+    the same number of architectures, and where costs are measured those of the front, at the end.
+    A device is a worker.
     """
 
     trials: Positive = 100

@@ -39,12 +39,13 @@ def steady(
 
     A shared or warming machine is half as fast for seconds on end. So each figure is divided by the
     mean of the reference's before and after it, and multiplied by the reference's median while
-    networks were `timed`. Turns whose references have no figures count as they are.
+    networks were `timed`, or in the role's own turns where none were. Turns whose references have
+    no figures count as they are.
     """
     names = spec.measured_costs
     given = [trial for trial in trials if trial.succeeded]
     held = {trial.index: trial for trial in given if trial.role == role}
-    usual = _usual(given, names)
+    usual = _usual(given, names, role)
     turns: dict[Architecture, list[dict[str, float]]] = {}
     for index in sorted(held):
         trial = held[index]
@@ -58,11 +59,13 @@ def steady(
     }
 
 
-def _usual(trials: Sequence[Trial], names: Sequence[str]) -> dict[str, float]:
-    references = [t.metrics for t in trials if t.role == "timed" and t.label == REFERENCE]
-    if not references:
+def _usual(trials: Sequence[Trial], names: Sequence[str], role: TrialRole) -> dict[str, float]:
+    references = [trial for trial in trials if trial.label == REFERENCE]
+    held = [t.metrics for t in references if t.role == "timed"]
+    held = held or [t.metrics for t in references if t.role == role]
+    if not held:
         return {}
-    return {name: statistics.median(each[name] for each in references) for name in names}
+    return {name: statistics.median(each[name] for each in held) for name in names}
 
 
 def _is_reference(held: Mapping[int, Trial], index: int) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nas.search.pareto import Losses, non_dominated
 
-# What a candidate adds only shrinks as others are taken, so those far behind at first stay there.
+# So many are measured again at a time while the next of a batch is looked for.
 SHORTLIST = 2_000
 CHUNK = 8_192
 # Points of the box by which volumes of three and more objectives are estimated; two are exact.
@@ -53,8 +53,10 @@ def improvements(
 
 def leading(candidates: Losses, front: Losses, reference: Sequence[float], count: int) -> Rows:
     """The `count` rows of candidates (n, m) that add most by themselves, then the nearest ones."""
-    quick = FEW_POINTS if candidates.shape[1] > 2 else POINTS
-    gains = improvements(candidates, front, reference, points=quick)
+    return _leading(_quick(candidates, front, reference), candidates, front, count)
+
+
+def _leading(gains: NDArray[np.float64], candidates: Losses, front: Losses, count: int) -> Rows:
     adding = np.flatnonzero(gains > 0)
     adding = adding[_least(-gains[adding], count)]
     if len(adding) == min(count, len(candidates)):
@@ -65,27 +67,52 @@ def leading(candidates: Losses, front: Losses, reference: Sequence[float], count
 def batch(candidates: Losses, front: Losses, reference: Sequence[float], count: int) -> list[int]:
     """Rows of up to `count` candidates (n, m) that together widen the front (k, m), best first.
 
-    Greedy: each adds most to the front and those before it, so that the hypervolume is at least
-    1 - 1/e of what the best such set adds (Nemhauser et al., 1978), and one point many times never
-    pays. Where nothing is left that adds, those follow that miss the front by least.
+    Greedy: each adds most to the front and those before it, so that with two objectives, whose
+    volumes are exact, all add at least 1 - 1/e of what the best such set adds (Nemhauser et al.,
+    1978), and one point many times never pays. Where nothing is left that adds, those follow that
+    miss the front by least.
     """
     if not len(candidates):
         return []
-    pool = leading(candidates, front, reference, SHORTLIST)
+    bounds = _quick(candidates, front, reference)
+    if candidates.shape[1] > 2:
+        # What is rough may miss the little that they add.
+        bounds[_leading(bounds, candidates, front, SHORTLIST)] = np.inf
     chosen: list[int] = []
     reached = front
-    while len(chosen) < count and len(pool):
-        gains = improvements(candidates[pool], reached, reference)
-        best = int(np.argmax(gains))
-        if gains[best] <= 0:
+    while len(chosen) < count:
+        row = _widest(candidates, bounds, reached, reference)
+        if row is None:
             break
-        chosen.append(int(pool[best]))
-        reached = np.vstack([reached, candidates[pool[best]]])
-        keep = gains > 0
-        keep[best] = False
-        pool = pool[keep]
+        chosen.append(row)
+        reached = np.vstack([reached, candidates[row]])
     left = _nearest(candidates, reached, count - len(chosen), np.array(chosen, dtype=np.int64))
     return chosen + [int(row) for row in left]
+
+
+def _quick(candidates: Losses, front: Losses, reference: Sequence[float]) -> NDArray[np.float64]:
+    """The improvements of many candidates; of three and more objectives roughly."""
+    points = FEW_POINTS if candidates.shape[1] > 2 else POINTS
+    return improvements(candidates, front, reference, points=points)
+
+
+def _widest(
+    candidates: Losses, bounds: NDArray[np.float64], reached: Losses, reference: Sequence[float]
+) -> int | None:
+    """The row that adds most to what is reached; None where none adds. `bounds` are lowered.
+
+    They are what each row added earlier. As that only shrinks while the front grows, rows below
+    the best one need no look (Minoux, Accelerated greedy algorithms, 1978).
+    """
+    stale, best, found = bounds > 0, 0.0, None
+    while len(rows := np.flatnonzero(stale & (bounds > best))):
+        rows = rows[_least(-bounds[rows], SHORTLIST)]
+        stale[rows] = False
+        bounds[rows] = improvements(candidates[rows], reached, reference)
+        leader = rows[np.argmax(bounds[rows])]
+        if bounds[leader] > best:
+            best, found = float(bounds[leader]), int(leader)
+    return found
 
 
 def _nearest(candidates: Losses, front: Losses, count: int, taken: Rows) -> Rows:
@@ -99,9 +126,9 @@ def _nearest(candidates: Losses, front: Losses, count: int, taken: Rows) -> Rows
     held = front[non_dominated(front)] if len(front) else front
     span = np.ptp(np.vstack([candidates, held]), axis=0)
     scale = np.where(span > 0, span, 1.0)
-    misses = _chunked(candidates, lambda rows: _misses(rows, held, scale))
-    misses[taken] = np.inf
-    return _least(misses, min(count, len(candidates) - len(taken)))
+    left = np.setdiff1d(np.arange(len(candidates)), taken)
+    misses = _chunked(candidates[left], lambda rows: _misses(rows, held, scale))
+    return left[_least(misses, count)]
 
 
 def _least(values: NDArray[np.float64], count: int) -> Rows:

@@ -25,6 +25,7 @@ from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
 from nas.strategy.evolution import Evolution, EvolutionOptions, extremes, survivors
 from nas.strategy.random import fresh
+from nas.strategy.ranker_members import load_packages
 from nas.strategy.repair import ENUMERABLE
 from nas.strategy.strategy import by_index, generator
 from nas.strategy.surrogate import FEWEST, Surrogate
@@ -39,6 +40,8 @@ ENOUGH, ROUNDS = 0.1, 4
 DRAWS_EACH = 20
 # Under constraints so many are drawn to find them: at one in fifty still enough.
 SAMPLED = 10_000
+# The largest population that NSGA-II may have.
+MOST_PARENTS = 10_000
 
 
 Member = Literal["linear_pairs", "linear_ranks", "linear_losses", "boosted_ranks", "boosted_pairs"]
@@ -75,7 +78,9 @@ class Ranked:
     options_model: ClassVar[type[BaseModel]] = RankedOptions
 
     def __init__(self, options: RankedOptions | None = None) -> None:
+        """Raises `ModuleNotFoundError` where its member's packages are not installed."""
         self.options = options or RankedOptions()
+        load_packages(self.options.member)
 
     def propose(
         self, problem: Problem, seed: int, trials: Sequence[Trial], count: int
@@ -126,7 +131,8 @@ class Ranked:
         known = tried[[each.succeeded for each in trials]]
         learnt = Surrogate.of(problem, seed, scored(trials), known, self.options.member)
         if not learnt.trusted:
-            evolution = Evolution(EvolutionOptions(population=max(2, len(trials) // 2)))
+            size = min(max(2, len(trials) // 2), MOST_PARENTS)
+            evolution = Evolution(EvolutionOptions(population=size))
             return evolution.propose(problem, seed, trials, count)
         draws = np.random.default_rng(rng.getrandbits(64))
         codes = candidates(problem, trials, draws, self.options.candidates)

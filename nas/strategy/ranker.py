@@ -47,7 +47,8 @@ class Ranker:
     `member` says what gives the scores: one of `MEMBERS`, or the weighted mean of several's as in
     `0.70*boosted_pairs+0.30*linear_pairs`, or `CONSTANT`. `tau` is its Kendall tau-b on samples
     that it was not fitted on and `taus` that of every single member; None where it is undefined or
-    nothing was cross-validated.
+    nothing was cross-validated. A blend is weighed on the same predictions, so its `tau` is a
+    little too good, and after `refit` it is that of the earlier samples.
 
     `trusted` says whether `tau` is above the baseline's `baseline_tau`, or above 0 without one;
     it is None where the member was given, so that nothing was cross-validated. By a ranker that is

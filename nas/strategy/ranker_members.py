@@ -283,6 +283,18 @@ def one_blas_thread() -> Any:
     return _libraries().limit(limits=1, user_api="blas")
 
 
+def load_packages(member: str | None) -> None:
+    """Loads what this member needs, or all of them, so that it is known to be there.
+
+    Raises:
+        ModuleNotFoundError: a package is not installed.
+        OSError: a library that it is linked with, such as OpenMP's, is not there.
+    """
+    _libraries()
+    if member is None or member.startswith("boosted"):
+        import lightgbm  # noqa: F401
+
+
 @cache
 def _libraries() -> Any:
     # They are looked for once, when those of all members are loaded; lightgbm has none.

@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.objective import Objective
 from nas.search.pareto import Losses, losses_of, non_dominated, reference_point
 from nas.search.problem import Problem
 from nas.search.trial import Trial
@@ -105,7 +104,7 @@ class Surrogate:
             values[name] = low * _sign(self.problem, name)
         losses = np.empty((len(codes), len(self.problem.objectives)))
         for column, objective in enumerate(self.problem.objectives):
-            losses[:, column] = values[objective.metric.name] * _direction(objective)
+            losses[:, column] = values[objective.metric.name] * objective.sign
         violations = np.zeros(len(codes))
         for constraint in self.problem.constraints:
             if constraint.metric in rankers:
@@ -158,10 +157,6 @@ def _sign(problem: Problem, name: str) -> float:
     """+1 where smaller values of a metric are better, or what a constraint asks for; else -1."""
     for objective in problem.objectives:
         if objective.metric.name == name:
-            return _direction(objective)
+            return objective.sign
     asked = next(each for each in problem.constraints if each.metric == name)
     return 1.0 if asked.operator == "<=" else -1.0
-
-
-def _direction(objective: Objective) -> float:
-    return 1.0 if objective.metric.direction == "minimize" else -1.0

@@ -144,6 +144,16 @@ def test_page_and_file_show_both(
     assert "Predicted and measured" not in plain
 
 
+def test_a_cost_that_is_measured_as_nothing_has_no_error_in_percent(
+    searched: list[Trial], facts: dict[str, str]
+) -> None:
+    front = front_of(SPEC, searched).members
+    nothing = [trial("remeasured", i, each.architecture, 0.0) for i, each in enumerate(front)]
+    trials = [*searched, *nothing]
+    html = page(SPEC, summarize(SPEC, trials, facts=facts), trials)
+    assert html.count(">none<") == len(front)
+
+
 def test_every_network_is_drawn_once_where_it_was_measured(searched: list[Trial]) -> None:
     slow = measured(searched, 1.25)
     trials = [*searched, *slow]

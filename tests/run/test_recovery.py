@@ -117,6 +117,8 @@ def test_killed_at_the_other_stages(
 
 
 @pytest.mark.slow
+# Ray is started three times, on cores that another process of the tests takes too.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "at", [["supernet", "search"], ["random", "report"]], ids=lambda at: "-".join(at)
 )

@@ -20,10 +20,7 @@ from nas.search.history import (
     evaluations_to_reach,
     hypervolume_curve,
     in_order,
-    regret_curve,
     search_curve,
-    share_of_gap,
-    top_k_regret,
 )
 from nas.search.pareto import hypervolume
 from nas.search.trial import Measurement, Trial, TrialRole
@@ -119,26 +116,6 @@ class TestWhatBenchmarksShare:
         found = evaluations_to_reach(curve, level)
         first = next((n for n, value in enumerate(curve, 1) if value >= level), None)
         assert found == first
-
-    def test_regret_is_of_the_best_so_far(self) -> None:
-        nan = math.nan
-        found = regret_curve([nan, 3.0, 5.0, nan, 1.5, 2.0], 1.0).tolist()
-        assert math.isnan(found[0])
-        assert found[1:] == [2.0, 2.0, 2.0, 0.5, 0.5]
-
-    def test_top_k_regret_is_of_the_best_among_the_k_best_predicted(self) -> None:
-        losses, predicted = [4.0, 1.0, 3.0, 2.0], [0.1, 0.9, 0.2, 0.3]
-        assert [top_k_regret(predicted, losses, k) for k in (1, 2, 3, 4)] == [3.0, 2.0, 1.0, 0.0]
-        # Of equal predictions the earlier is taken.
-        assert top_k_regret([1.0, 1.0, 0.0], [5.0, 1.0, 7.0], 2) == 4.0
-        for k, given_losses in ((0, losses), (5, losses), (1, losses[:3])):
-            with pytest.raises(ValueError, match=f"top {k} of 4 predictions for"):
-                top_k_regret(predicted, given_losses, k)
-
-    def test_the_share_of_what_random_search_left(self) -> None:
-        assert share_of_gap(0.75, 0.5, 1.0) == 0.5
-        assert share_of_gap(0.25, 0.5, 1.0) == -0.5
-        assert share_of_gap(0.5, 0.5, 0.5) is None
 
 
 class TestTheTrialsOfASearch:

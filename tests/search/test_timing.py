@@ -87,11 +87,12 @@ def test_the_front_is_told_at_the_speed_of_the_timings() -> None:
     after = timed("remeasured", lambda _: 1.6)
     found = steady(SPEC, [*after, *before], "remeasured")
     assert {each: metrics["latency_ms"] for each, metrics in found.items()} == pytest.approx(TIMES)
-    # Without timings there is no speed to go by.
-    alone = steady(SPEC, after, "remeasured")
-    assert [metrics["latency_ms"] for metrics in alone.values()] == [
-        1.6 * each for each in TIMES.values()
-    ]
+
+
+def test_without_timings_the_speed_is_that_of_the_turns_themselves() -> None:
+    found = steady(SPEC, timed("remeasured", lambda i: 1.6 if i > 3 else 16.0), "remeasured")
+    expected = {each: 1.6 * time for each, time in TIMES.items()}
+    assert {each: m["latency_ms"] for each, m in found.items()} == pytest.approx(expected)
 
 
 def test_measured_costs_alone_are_told() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.search.pareto import hypervolume, non_dominated
-from nas.strategy.improvement import batch, improvements, leading
+from nas.strategy.improvement import FEW_POINTS, SHORTLIST, batch, improvements, leading
 
 coordinate = st.integers(0, 12).map(float)
 
@@ -76,6 +76,31 @@ def test_one_point_is_not_taken_many_times() -> None:
     other = np.array([[1.0, 6.0], [6.0, 1.0]])
     chosen = batch(np.vstack([same, other]), front, (10.0, 10.0), 3)
     assert sorted(chosen)[1:] == [50, 51]
+
+
+def test_many_of_one_kind_do_not_hide_the_others() -> None:
+    clones = 1 + np.random.default_rng(0).random((2 * SHORTLIST, 2)) / 1000
+    candidates = np.vstack([clones, [[0.0, 8.0], [8.0, 0.0]]])
+    chosen = batch(candidates, np.zeros((0, 2)), (10.0, 10.0), 3)
+    assert sorted(chosen)[1:] == [len(clones), len(clones) + 1]
+
+
+def test_none_comes_twice_where_none_adds_and_there_is_no_front() -> None:
+    candidates = np.random.default_rng(0).random((300, 2)) + np.array([0.0, 1.5])
+    for count in (40, 250, 300):
+        rows = leading(candidates, np.zeros((0, 2)), (2.0, 2.0), count)
+        assert len(set(rows.tolist())) == len(rows) == count
+        chosen = batch(candidates, np.zeros((0, 2)), (2.0, 2.0), count)
+        assert len(set(chosen)) == len(chosen) == count
+
+
+def test_of_three_objectives_the_little_that_a_candidate_adds_is_seen() -> None:
+    front = np.array([[5.0, 5.0, 5.0]])
+    # The first is nearer to the front than the second, which alone adds: too little for few points.
+    candidates = np.array([[5.0, 5.0, 5.1], [9.5, 4.5, 9.5]])
+    quick = improvements(candidates, front, (10.0,) * 3, points=FEW_POINTS)
+    assert quick.tolist() == [0.0, 0.0]
+    assert batch(candidates, front, (10.0,) * 3, 1) == [1]
 
 
 def test_where_nothing_adds_the_nearest_follow() -> None:

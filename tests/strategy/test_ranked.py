@@ -1,6 +1,7 @@
 """Does a learnt ranker propose what pays, and what happens where there is nothing to learn?"""
 
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
@@ -15,9 +16,10 @@ from nas.search.trial import Measurement, Trial
 from nas.space.architecture import Architecture
 from nas.space.features import Features
 from nas.space.loader import load_space
-from nas.strategy.evolution import Evolution
+from nas.strategy import ranker_members
+from nas.strategy.evolution import Evolution, EvolutionOptions
 from nas.strategy.random import RandomSearch
-from nas.strategy.ranked import Member, Ranked, RankedOptions, candidates
+from nas.strategy.ranked import MOST_PARENTS, Member, Ranked, RankedOptions, candidates
 from nas.strategy.ranker_members import MEMBERS
 from nas.strategy.strategy import Strategy
 from nas.strategy.surrogate import Surrogate
@@ -186,6 +188,23 @@ def test_it_tells_how_it_proposed(member: Member | None) -> None:
     told = strategy.account(problem, 0, many)
     assert told.startswith("after 20 spread over the space, screened by a ranker of cross_entropy")
     assert ("as asked for" if member else "Kendall's tau by cross-validation +0.") in told
+
+
+@pytest.mark.parametrize("package", ["lightgbm", "sklearn.linear_model"])
+def test_a_package_that_is_missing_is_said_before_anything_is_proposed(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranker_members._libraries.cache_clear()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModuleNotFoundError, match=package):
+        Ranked()
+    if package == "lightgbm":
+        # What a linear member does not need may be missing.
+        Ranked(QUICK)
+
+
+def test_nsga_ii_may_have_the_most_parents_that_it_is_given() -> None:
+    assert EvolutionOptions(population=MOST_PARENTS).population == MOST_PARENTS
 
 
 def test_it_tells_of_a_ranker_that_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
