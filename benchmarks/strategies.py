@@ -29,6 +29,8 @@ from benchmarks.measuring.optuna_reference import run as live_nsga2
 from benchmarks.measuring.report import machine, parser, print_table, write
 from nas import catalog
 from nas.run.tabular import Table
+from nas.search.history import evaluations_to_reach, hypervolume_curve
+from nas.search.pareto import losses_of
 from nas.search.trial import Trial
 from nas.space.architecture import Architecture
 from nas.space.listed import ListedSpace
@@ -86,15 +88,14 @@ class Course:
     @cached_property
     def covered(self) -> list[float]:
         """The share of the table's hypervolume after 1, 2, ... evaluations."""
-        whole = self.table.hypervolume(self.table.trials)
-        return [
-            self.table.hypervolume(tuple(self.trials[: n + 1])) / whole
-            for n in range(len(self.trials))
-        ]
+        table = self.table
+        losses = losses_of(self.trials, table.problem.objectives)
+        shares = hypervolume_curve(losses, table.reference) / table.hypervolume(table.trials)
+        return [float(each) for each in shares]
 
     def reached(self, level: float) -> int | None:
         """Evaluations until this share was covered; None where it never was."""
-        return next((n for n, each in enumerate(self.covered, 1) if each >= level), None)
+        return evaluations_to_reach(self.covered, level)
 
     def regret(self, n: int, k: int) -> float:
         """What the k best of the first n evaluations lack, in the mean, of the table's k best.

@@ -27,7 +27,7 @@ TITLES = {
     "search": "scoring the search",
     "random": "scoring random controls",
     "homogeneous": "scoring homogeneous controls",
-    "remeasured": "measuring the front",
+    "remeasured": "measuring the front's networks",
     "fidelity": "training alone to check the ranking",
     "matched": "scoring rivals at matched FLOPs",
     "rung": "halving the shortlist",

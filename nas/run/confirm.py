@@ -10,6 +10,7 @@ from nas.cost.analytic import FLOPS
 from nas.errors import NothingFeasible, SearchStateError
 from nas.operators.declaration import Choice
 from nas.run.halving import members
+from nas.run.predicting import measure_rivals
 from nas.run.queue import fixed
 from nas.run.running import Listener, Running, holding
 from nas.run.search import Reporter, to_train_alone, write_report
@@ -37,7 +38,9 @@ def confirm(
     each of them and each attention type, the homogeneous rival is the one with the best supernet
     score among `controls.homogeneous` drawn at the member's FLOPs (within `flops_tolerance`), so
     both sides were selected by the same score. All are trained by the same recipe with the same
-    seeds, from scratch; a member's first training goes on where its last rung left it.
+    seeds, from scratch; a member's first training goes on where its last rung left it. Costs that
+    are measured do not hang on weights: those of members are their front's, and rivals are measured
+    likewise before anything is trained.
 
     Raises `SearchStateError` for an unfinished search and one whose supernet is gone,
     `EvaluationBroken` where none of the shortlist can be trained, and `DataChanged` where the data
@@ -50,6 +53,7 @@ def confirm(
         chosen = members(running)
         running.revisit("match")
         pairs = _pairs(running, chosen)
+        measure_rivals(running, list(dict.fromkeys(architecture for _, architecture, _ in pairs)))
         running.revisit("confirm")
         proposals = _trainings(running, pairs)
         _note_weights(running, running.evaluate("confirmed", fixed(proposals), len(proposals)))

@@ -70,6 +70,8 @@ class Setup:
     """The fact `EXTENT` of the search, once it is fixed."""
     forecasts: str = ""
     """The fact `FORECASTS` of the search, once costs are predicted."""
+    measured: str = ""
+    """JSON, by architecture id: the costs that were measured of it, which no training changes."""
     testing: bool = False
     """Whether networks are trained alone next: the test examples are looked through before."""
 
@@ -235,12 +237,10 @@ class Evaluator:
         self.task: Task = catalog.TASKS.load(self.spec.task.name)
         self.exact = exact_costs(self.spec.task_shape, self.spec.latency)
         self.known = known_costs(self.spec, from_text(self.spec, setup.forecasts))
+        self.measured = json.loads(setup.measured or "{}")
 
     def __call__(self, proposal: Proposal) -> Measurement:
-        """The measurement of one proposal; what goes wrong becomes its state and reason.
-
-        Raises `DataChanged`: another network would meet the same.
-        """
+        """What goes wrong becomes state and reason; raises `DataChanged`: others would meet it."""
         start = time.perf_counter()
         try:
             measurement = self._measure(proposal)
@@ -263,6 +263,7 @@ class Evaluator:
             found = self._trained_shortly(architecture)
             origins = {"fidelity": machine(self.device)}
             return replace(Measurement.of(metrics | found), provenance=origins)
+        metrics |= self.measured.get(architecture.id, {})
         if proposal.role == "rung":
             found, origins, network = self._climbed(proposal)
         elif proposal.role == "confirmed":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nas.cost.forecast import FORECASTS, learnt, to_text
 from nas.run.queue import fixed
@@ -21,6 +21,8 @@ from nas.strategy.ranked import spread_out
 
 # Of the time budget, what timings may use besides training: the search must still be worth it.
 TIMING_SHARE = 0.85
+# What the label of a network begins with that is confirmed, and was not on the front.
+RIVAL = "rival"
 
 
 def reference(spec: SearchSpec) -> Architecture:
@@ -72,14 +74,44 @@ def measure_front(running: Running) -> None:
     before = [*store.trials(running.id, "timed"), *store.trials(running.id, "search")]
 
     def propose(measured: Sequence[Trial]) -> list[Proposal]:
-        taken = [t for t in measured if t.label != REFERENCE]
-        turns = Counter(t.architecture for t in taken)
         front = front_of(spec, [*before, *measured]).members
         networks = {each.architecture: f"search {each.index}" for each in front}
-        networks |= {t.architecture: t.label for t in taken}
-        short = [(each, label) for each, label in networks.items() if turns[each] < rounds]
-        return turn(reference(spec), "remeasured", len(measured), short) if short else []
+        networks |= {t.architecture: t.label for t in measured if t.label != REFERENCE}
+        return _next_turn(spec, networks, measured)
 
     total = len(propose(())) * rounds
     running.evaluate("remeasured", propose, total, alone=True)
     running.note_front(store.trials(running.id))
+
+
+def measure_rivals(running: Running, networks: Sequence[Architecture]) -> None:
+    """Measures what is to be confirmed, where costs are measured, as the front was before.
+
+    Beside trainings every timing would be one of a busy machine. What the front's turns measured is
+    not measured again.
+    """
+    spec, done = running.spec, running.store.trials(running.id, "remeasured")
+    rivals = {each: f"{RIVAL} {each.id}" for each in networks}
+    if not spec.measured_costs or not _next_turn(spec, rivals, done):
+        return
+    running.revisit("remeasured")
+    # Those before are the front's, whose order is a queue of its own.
+    begun = (trial.index - 1 for trial in done if trial.label.startswith(RIVAL))
+    first = next(begun, len(done))
+
+    def propose(measured: Sequence[Trial]) -> list[Proposal]:
+        return _next_turn(spec, rivals, measured)
+
+    short = len(propose(done[:first]))
+    total = first + short * spec.prediction.rounds
+    running.evaluate("remeasured", propose, total, first=first, alone=True)
+
+
+def _next_turn(
+    spec: SearchSpec, networks: Mapping[Architecture, str], measured: Sequence[Trial]
+) -> list[Proposal]:
+    """A turn of those that were measured less often than is asked for; empty where none was."""
+    turns = Counter(trial.architecture for trial in measured if trial.label != REFERENCE)
+    rounds = spec.prediction.rounds
+    short = [(each, label) for each, label in networks.items() if turns[each] < rounds]
+    return turn(reference(spec), "remeasured", len(measured), short) if short else []

@@ -25,6 +25,7 @@ from nas.search.extent import EXTENT
 from nas.search.pareto import front_of
 from nas.search.problem import Problem
 from nas.search.spec import SearchSpec, load_spec
+from nas.search.timing import steady
 from nas.search.trial import SLICES, Trial, TrialRole
 from nas.store.sql import SqlStore
 from nas.store.store import Lease, SearchRecord, SearchStore, Spend
@@ -45,6 +46,8 @@ class Update:
 
 
 Listener = Callable[[Update], None]
+# Networks that are trained alone, and stand in a front of their own.
+ALONE: tuple[TrialRole, ...] = ("rung", "confirmed")
 # What the time budget counts.
 BUDGETED = ("supernet", "timed", "search")
 
@@ -220,7 +223,7 @@ class Running:
         queue = TrialQueue(
             propose, commit, done=done, over=lambda: over(count), first=first, alone=alone
         )
-        self.executor.evaluate(self.setup, queue, on_trial)
+        self.executor.evaluate(self._setup_of(role), queue, on_trial)
         if queue.broken:
             raise EvaluationBroken(
                 f"search {self.id}: every trial of the first batch failed, so the machine or the "
@@ -229,6 +232,16 @@ class Running:
         if not queue.stopped and count < total:
             self.listener(Update(role, count, count))
         return self.store.trials(self.id, role)
+
+    def _setup_of(self, role: TrialRole) -> Setup:
+        """For networks trained alone, with the costs that turns measured of them."""
+        setup, spec = self.setup, self.spec
+        if role not in ALONE or not spec.measured_costs:
+            return setup
+        turns = steady(spec, self.store.trials(self.id), "remeasured")
+        return replace(
+            setup, measured=json.dumps({each.id: found for each, found in turns.items()})
+        )
 
     def _note_provenance(self, provenance: Mapping[str, str]) -> None:
         """Makes every machine and signature of figures a fact of the search: `NAME_provenance`.

@@ -23,9 +23,10 @@ TrialRole = Literal[
     "confirmed",
 ]
 """`search` is what a strategy sees; `random` and `homogeneous` are its controls. `timed` networks
-teach a cost predictor; `remeasured` ones are the front, measured anew; `matched` are homogeneous
-candidates at a front member's FLOPs. Trained alone are `fidelity` networks (does the supernet rank
-them as training does?), those of a `rung` of successive halving, and the `confirmed`."""
+teach a cost predictor; `remeasured` ones are the front, measured anew, and the rivals that it is
+confirmed against; `matched` are homogeneous candidates at a front member's FLOPs. Trained alone are
+`fidelity` networks (does the supernet rank them as training does?), those of a `rung` of successive
+halving, and the `confirmed`."""
 SLICES: frozenset[TrialRole] = frozenset({"search", "random", "homogeneous", "matched"})
 """Roles whose networks are scored as slices of the supernet on the same examples."""
 ROLES: tuple[TrialRole, ...] = get_args(TrialRole)

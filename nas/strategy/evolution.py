@@ -26,6 +26,8 @@ from nas.strategy.strategy import by_index, generator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+# The largest population that it may have.
+MOST_PARENTS = 10_000
 # Children of one place in the batch that may turn out to be known before a random one takes it.
 TRIES = 20
 
@@ -37,7 +39,7 @@ class EvolutionOptions(BaseModel):
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
 
-    population: Annotated[int, Field(ge=2, le=10_000)] = 24
+    population: Annotated[int, Field(ge=2, le=MOST_PARENTS)] = 24
     """How many of the best trials are parents, and how many come before the first children."""
     mutation_probability: Probability | None = None
     """Per gene; null: 1 / the number of the architecture's genes."""

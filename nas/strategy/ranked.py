@@ -23,7 +23,13 @@ from nas.space.features import Features
 from nas.space.listed import ListedSpace
 from nas.space.population import Codes
 from nas.space.search_space import SearchSpace
-from nas.strategy.evolution import Evolution, EvolutionOptions, extremes, survivors
+from nas.strategy.evolution import (
+    MOST_PARENTS,
+    Evolution,
+    EvolutionOptions,
+    extremes,
+    survivors,
+)
 from nas.strategy.random import fresh
 from nas.strategy.ranker_members import load_packages
 from nas.strategy.repair import ENUMERABLE
@@ -40,9 +46,6 @@ ENOUGH, ROUNDS = 0.1, 4
 DRAWS_EACH = 20
 # Under constraints so many are drawn to find them: at one in fifty still enough.
 SAMPLED = 10_000
-# The largest population that NSGA-II may have.
-MOST_PARENTS = 10_000
-
 
 Member = Literal["linear_pairs", "linear_ranks", "linear_losses", "boosted_ranks", "boosted_pairs"]
 
@@ -78,7 +81,10 @@ class Ranked:
     options_model: ClassVar[type[BaseModel]] = RankedOptions
 
     def __init__(self, options: RankedOptions | None = None) -> None:
-        """Raises `ModuleNotFoundError` where its member's packages are not installed."""
+        """Raises `ModuleNotFoundError` where its member's packages are not installed.
+
+        And `OSError` where a library that they are linked with is not there.
+        """
         self.options = options or RankedOptions()
         load_packages(self.options.member)
 
@@ -99,7 +105,7 @@ class Ranked:
         return proposed + fresh(problem, taken, rng, count - len(proposed))
 
     def account(self, problem: Problem, seed: int, trials: Sequence[Trial]) -> str:
-        """By what ranker candidates were screened, as all trials have it, or why by none."""
+        """By what ranker candidates are screened after all trials, or why by none."""
         held = scored(by_index(trials))
         if len(trials) <= self.options.initial or len(held) < FEWEST:
             return (

@@ -46,9 +46,10 @@ class Ranker:
 
     `member` says what gives the scores: one of `MEMBERS`, or the weighted mean of several's as in
     `0.70*boosted_pairs+0.30*linear_pairs`, or `CONSTANT`. `tau` is its Kendall tau-b on samples
-    that it was not fitted on and `taus` that of every single member; None where it is undefined or
-    nothing was cross-validated. A blend is weighed on the same predictions, so its `tau` is a
-    little too good, and after `refit` it is that of the earlier samples.
+    that it was not fitted on, of `validated_on` architectures in all (0 where nothing was
+    cross-validated), and `taus` that of every single member; None where it is undefined. A blend is
+    weighed on the same predictions, so its `tau` is a little too good, and after `refit` it is that
+    of the earlier samples.
 
     `trusted` says whether `tau` is above the baseline's `baseline_tau`, or above 0 without one;
     it is None where the member was given, so that nothing was cross-validated. By a ranker that is
@@ -58,6 +59,7 @@ class Ranker:
 
     member: str
     tau: float | None
+    validated_on: int
     taus: Mapping[str, float | None]
     baseline_tau: float | None
     trusted: bool | None
@@ -94,13 +96,15 @@ class Ranker:
                 trusted = None if member else False
                 chosen = CONSTANT if samples.flat else member or SMALL
                 fitted = samples.fitted(weights_of(chosen if member is None else member))
-                return cls(chosen, None, {}, None, trusted, samples, fitted, threads, {})
+                return cls(chosen, None, 0, {}, None, trusted, samples, fitted, threads, {})
             validated = samples.validated(tuple(MEMBERS), samples.divisions, threads)
             chosen, tau, taus = _choice(validated, samples.losses)
             fitted = samples.fitted(weights_of(chosen))
         beaten = samples.baseline_tau
         trusted = tau is not None and tau > max(0.0, beaten or 0.0)
-        return cls(chosen, tau, taus, beaten, trusted, samples, fitted, threads, validated)
+        return cls(
+            chosen, tau, samples.count, taus, beaten, trusted, samples, fitted, threads, validated
+        )
 
     def score(self, codes: Codes) -> Floats:
         """(n,) scores, smaller for the better.

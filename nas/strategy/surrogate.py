@@ -119,7 +119,8 @@ def _told(ranker: Ranker) -> str:
         return f"{ranker.member}, without a Kendall's tau"
     alone = ranker.baseline_tau
     beside = "" if alone is None else f", number of parameters alone {alone:+.2f}"
-    return f"{ranker.member}, Kendall's tau by cross-validation {ranker.tau:+.2f}{beside}"
+    validated = f"by cross-validation on {ranker.validated_on} networks"
+    return f"{ranker.member}, Kendall's tau {validated} {ranker.tau:+.2f}{beside}"
 
 
 @dataclass(frozen=True)

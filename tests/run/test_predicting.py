@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from nas.errors import NothingFeasible
 from nas.registry import Registry
 from nas.report.prediction import predicted_costs
 from nas.run import evaluate, running, search
+from nas.run.confirm import confirm
 from nas.run.halving import spread
 from nas.run.predicting import reference
 from nas.run.submission import problem_of, submit
 from nas.run.workspace import Workspace
+from nas.search import timing
 from nas.search.halving import shortlist
 from nas.search.pareto import front_of
 from nas.search.spec import SearchSpec
@@ -230,6 +233,52 @@ def test_the_front_that_is_confirmed_is_the_measured_one(found: Found) -> None:
     wanted = {member.architecture for member in front_of(spec, trials).members}
     assert {member.architecture for member in spread(spec, trials)} <= wanted
     assert {member.architecture for member in shortlist(spec, trials)} <= wanted
+
+
+def test_what_is_confirmed_is_timed_in_turns_and_never_beside_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halved = {"members": 1, "seeds": 2, "flops_tolerance": 0.1, "rungs": 2, "shortlist": 3}
+    spec, place = asked(constraints=[], confirmation=halved), place_in(tmp_path)
+    found = spec, place, (id := finish(spec, place).id)
+    phases, takings = [""], [0]
+    steady = MadeUpTime.figure
+
+    def figure(model: MadeUpTime, candidate: Candidate) -> Figure:
+        if phases[-1] == "remeasured":
+            takings[0] += 1
+            if takings[0] in (2, 4, 6):
+                raise KeyboardInterrupt
+        else:
+            # That it can be measured at all is tried before anything is trained.
+            assert phases[-1] == "", "a timing beside trainings"
+        return steady(model, candidate)
+
+    monkeypatch.setattr(MadeUpTime, "figure", figure)
+    before = of(found, "remeasured")
+    for stopped in (True, True, True, False):
+        phases.append("")
+        with pytest.raises(KeyboardInterrupt) if stopped else nullcontext():
+            confirm(id, place, reporter=short_report, listener=lambda u: phases.append(u.phase))
+    trials = SqlStore(place.record_url).trials(id)
+    turns = [trial for trial in trials if trial.role == "remeasured"]
+    assert turns[: len(before)] == before
+    later = Counter(t.architecture for t in turns[len(before) :] if t.label != REFERENCE)
+    assert later
+    assert set(later.values()) == {ROUNDS}
+    assert not set(later) & {trial.architecture for trial in before}
+    figures = timing.steady(spec, trials, "remeasured")
+    trained = of(found, "rung", "confirmed")
+    assert {trial.role for trial in trained} == {"rung", "confirmed"}
+    assert set(later) < {trial.architecture for trial in trained}
+    for trial in trained:
+        assert trial.succeeded
+        assert trial.metrics["made_up_ms"] == figures[trial.architecture]["made_up_ms"]
+    # A second time there is nothing left to time.
+    count = takings[0]
+    phases.append("")
+    confirm(id, place, reporter=short_report)
+    assert takings[0] == count
 
 
 def test_without_timings_every_candidate_is_measured(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from nas.search.trial import Measurement, Trial
 from nas.space.architecture import Architecture
 from nas.space.features import Features
 from nas.space.loader import load_space
-from nas.strategy import ranker_members
+from nas.strategy import ranked, ranker_members
 from nas.strategy.evolution import Evolution, EvolutionOptions
 from nas.strategy.random import RandomSearch
-from nas.strategy.ranked import MOST_PARENTS, Member, Ranked, RankedOptions, candidates
+from nas.strategy.ranked import Member, Ranked, RankedOptions, candidates
 from nas.strategy.ranker_members import MEMBERS
 from nas.strategy.strategy import Strategy
 from nas.strategy.surrogate import Surrogate
@@ -187,7 +187,7 @@ def test_it_tells_how_it_proposed(member: Member | None) -> None:
     )
     told = strategy.account(problem, 0, many)
     assert told.startswith("after 20 spread over the space, screened by a ranker of cross_entropy")
-    assert ("as asked for" if member else "Kendall's tau by cross-validation +0.") in told
+    assert ("as asked for" if member else "by cross-validation on 60 networks +0.") in told
 
 
 @pytest.mark.parametrize("package", ["lightgbm", "sklearn.linear_model"])
@@ -203,8 +203,19 @@ def test_a_package_that_is_missing_is_said_before_anything_is_proposed(
         Ranked(QUICK)
 
 
-def test_nsga_ii_may_have_the_most_parents_that_it_is_given() -> None:
-    assert EvolutionOptions(population=MOST_PARENTS).population == MOST_PARENTS
+@pytest.mark.parametrize(("trials", "parents"), [(30, 15), (60, 20)])
+def test_nsga_ii_in_a_ranker_s_place_has_half_the_trials_as_parents_up_to_its_most(
+    trials: int, parents: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = problem_of()
+    scored = run(RandomSearch(), problem, 0, trials)
+    monkeypatch.setattr(Surrogate, "trusted", False)
+    monkeypatch.setattr(ranked, "MOST_PARENTS", 20)
+    expected = Evolution(EvolutionOptions(population=parents)).propose(problem, 0, scored, 10)
+    assert Ranked(QUICK).propose(problem, 0, scored, 10) == expected
+    for other in (parents - 5, parents + 5):
+        strategy = Evolution(EvolutionOptions(population=other))
+        assert strategy.propose(problem, 0, scored, 10) != expected
 
 
 def test_it_tells_of_a_ranker_that_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
