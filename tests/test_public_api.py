@@ -108,7 +108,7 @@ def test_import_loads_no_torch() -> None:
 
 def test_a_search_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.run.running.Projector", lambda *_: nullcontext())
-    for name in ("NAS_HOME", "NAS_STORE_URL"):
+    for name in ("NAS_HOME", "NAS_DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     spec = nas.load_spec(REQUEST, {"seed": 5})
     heard: list[Update] = []

@@ -93,7 +93,7 @@ def settle(patch: pytest.MonkeyPatch, folder: Path) -> None:
     The process that would fill MLflow's store, seconds long, stays away.
     """
     for name in (
-        "NAS_HOME", "NAS_STORE_URL", "NAS_SEARCH_SPACES", "NAS_DATA_DIR", "MLFLOW_TRACKING_URI",
+        "NAS_HOME", "NAS_DATABASE_URL", "NAS_SEARCH_SPACES", "NAS_DATA_DIR", "MLFLOW_TRACKING_URI",
     ):  # fmt: skip
         patch.delenv(name, raising=False)
     patch.setenv("NAS_CACHE_DIR", str(folder / "cache"))

@@ -34,7 +34,7 @@ class Projector:
     def __enter__(self) -> Projector:
         # By the environment and not as arguments, which everyone on the machine can read.
         stores = {
-            "NAS_STORE_URL": self.place.record_url,
+            "NAS_DATABASE_URL": self.place.record_url,
             "MLFLOW_TRACKING_URI": self.place.tracking_uri,
         }
         log = (self.place.root / "mlflow-projection.log").open("ab")
@@ -73,7 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("search")
     given = parser.parse_args()
-    record, tracking = os.environ["NAS_STORE_URL"], os.environ["MLFLOW_TRACKING_URI"]
+    record, tracking = os.environ["NAS_DATABASE_URL"], os.environ["MLFLOW_TRACKING_URI"]
     os.nice(10)
     # Ctrl-C reaches the whole process group: the rest is then copied by the next run.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -61,13 +61,13 @@ def supernet_name(spec: SearchSpec) -> str:
 def workspace(home: str | Path | None = None) -> Workspace:
     """The workspace in `home`, else in NAS_HOME, else in `nas-work` of the working folder.
 
-    NAS_STORE_URL and MLFLOW_TRACKING_URI point the record and MLflow elsewhere; data lie where
+    NAS_DATABASE_URL and MLFLOW_TRACKING_URI point the record and MLflow elsewhere; data lie where
     `nas.task.task.data_root` says. Raises `SpecError` for a home that can be no path.
     """
     root = path_of(home or os.environ.get("NAS_HOME") or "nas-work", "home").resolve()
     return Workspace(
         root=root,
-        record_url=os.environ.get("NAS_STORE_URL") or sqlite_url(root / "record.db"),
+        record_url=os.environ.get("NAS_DATABASE_URL") or sqlite_url(root / "record.db"),
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(root),
         data_root=data_root().resolve(),
     )

@@ -22,7 +22,7 @@ class Finished:
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("NAS_HOME", "NAS_STORE_URL", "NAS_SEARCH_SPACES", "RAY_ADDRESS"):
+    for name in ("NAS_HOME", "NAS_DATABASE_URL", "NAS_SEARCH_SPACES", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NO_MLFLOW)
     monkeypatch.setenv("NAS_DATA_DIR", str(tmp_path / "data"))
@@ -38,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     spec = written(home.parent / "spec.yaml", SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", NO_MLFLOW)
-        patch.delenv("NAS_STORE_URL", raising=False)
+        patch.delenv("NAS_DATABASE_URL", raising=False)
         said = nas("search", spec, "--home", home, "--json")
     assert said.code == 0, said.err
     return Finished(home, said.json["id"], said.json, said.err)

@@ -266,13 +266,13 @@ def test_a_record_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.Mon
         f"sqlite:///{spec}/record.db": "unable to open",
     }
     for url, word in wrong.items():
-        monkeypatch.setenv("NAS_STORE_URL", url)
+        monkeypatch.setenv("NAS_DATABASE_URL", url)
         refused(nas("search", spec, "--home", home), word)
         assert not home.exists()
 
 
 def test_a_password_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NAS_STORE_URL", "nosuch://someone:secret@host/database")
+    monkeypatch.setenv("NAS_DATABASE_URL", "nosuch://someone:secret@host/database")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:1")
     said = nas("doctor", "--home", tmp_path)
     assert said.code == 1

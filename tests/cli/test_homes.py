@@ -109,7 +109,7 @@ def test_what_another_process_has_not_yet_moved_into_the_file_is_shown(
 def test_doctor_says_where_nothing_can_be_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NAS_STORE_URL", "sqlite:////proc/nas/record.db")
+    monkeypatch.setenv("NAS_DATABASE_URL", "sqlite:////proc/nas/record.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nas/mlflow.db")
     said = nas("doctor", "--json", "--home", "/proc/nas/home")
     assert said.code == 1
@@ -118,7 +118,7 @@ def test_doctor_says_where_nothing_can_be_made(
         assert "/proc/nas" in said.json[part]["text"]
         assert "cannot be written" in said.json[part]["text"]
     # The home itself is a place where everything can be made, and nothing is.
-    monkeypatch.delenv("NAS_STORE_URL")
+    monkeypatch.delenv("NAS_DATABASE_URL")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert nas("doctor", "--home", tmp_path / "home").code == 0
     assert list(tmp_path.iterdir()) == []
@@ -146,7 +146,7 @@ def test_an_mlflow_that_cannot_be(
 def test_a_record_that_cannot_be(
     url: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NAS_STORE_URL", url.format(home=tmp_path / "home"))
+    monkeypatch.setenv("NAS_DATABASE_URL", url.format(home=tmp_path / "home"))
     spec = written(tmp_path / "spec.yaml", SMALL)
     refused(nas("search", spec, "--home", tmp_path / "home"), word)
     refused(nas("pareto", "01JABCDEFG", "--home", tmp_path / "home"), "record")

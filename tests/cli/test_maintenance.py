@@ -97,7 +97,7 @@ def test_doctor(tmp_path: Path, finished: Finished, monkeypatch: pytest.MonkeyPa
 
 def test_doctor_fails_where_a_part_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
-        "NAS_STORE_URL", f"sqlite:///{written(tmp_path / 'no.db', 'no database' * 99)}"
+        "NAS_DATABASE_URL", f"sqlite:///{written(tmp_path / 'no.db', 'no database' * 99)}"
     )
     said = nas("doctor", "--home", tmp_path)
     assert said.code == 1

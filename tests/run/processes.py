@@ -39,7 +39,7 @@ class Command:
                 env=environment(
                     os.environ,
                     MLFLOW_TRACKING_URI=place.tracking_uri,
-                    NAS_STORE_URL=place.record_url,
+                    NAS_DATABASE_URL=place.record_url,
                     **(more or {}),
                 ),
             )

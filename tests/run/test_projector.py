@@ -59,7 +59,7 @@ def test_without_mlflow_a_search_ends_as_well_and_a_rebuild_tells_it_all(
     assert "mlflow" in (place.root / "mlflow-projection.log").read_text().lower()
     # A projector that was killed has left its lease.
     store.acquire(record.id, dead_holder(), 3600, purpose="projection")
-    monkeypatch.setenv("NAS_STORE_URL", place.record_url)
+    monkeypatch.setenv("NAS_DATABASE_URL", place.record_url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     rebuild(record.id, record=False, home=place.root)
     assert store.unprojected() == []

@@ -549,13 +549,13 @@ def test_time_is_charged_while_it_passes(place: Workspace) -> None:
 def test_a_workspace_names_its_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nas.run.workspace import workspace
 
-    for name in ("NAS_HOME", "NAS_STORE_URL", "MLFLOW_TRACKING_URI"):
+    for name in ("NAS_HOME", "NAS_DATABASE_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     place = workspace(tmp_path)
     assert place.record_url == f"sqlite:///{tmp_path / 'record.db'}"
     assert place.tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("NAS_HOME", str(tmp_path / "elsewhere"))
-    monkeypatch.setenv("NAS_STORE_URL", "postgresql://db/nas")
+    monkeypatch.setenv("NAS_DATABASE_URL", "postgresql://db/nas")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     assert workspace() == replace(
         workspace(tmp_path / "elsewhere"),
