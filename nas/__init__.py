@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.client.client import Client
     from nas.report.result import (
         SearchResult,
         confirm_search,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "Client",
     "SearchResult",
     "SearchSpace",
     "SearchSpec",
@@ -34,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "Architecture": "nas.space.architecture",
+    "Client": "nas.client.client",
     "SearchResult": "nas.report.result",
     "SearchSpace": "nas.space.search_space",
     "SearchSpec": "nas.search.spec",

@@ -1,5 +1,8 @@
 """What can go wrong, each error ours and also the builtin a caller expects."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 def writable(text: str) -> str:
     """The text as UTF-8 can hold it: bytes of a file name that are none are written as escapes."""
@@ -93,3 +96,54 @@ class OutputError(EtnasError, OSError):
 
 class TrainingDiverged(EtnasError, ArithmeticError):
     """A training loss is not finite."""
+
+
+class IdempotencyConflict(EtnasError, ValueError):
+    """An idempotency key came again with another request than the one that it stands for."""
+
+
+class TokenNotFound(EtnasError, KeyError):
+    """No token has this name or id."""
+
+
+class OperationNotFound(EtnasError, KeyError):
+    """No operation of this id is in the record."""
+
+
+class LauncherUnavailable(EtnasError, ConnectionError):
+    """Who runs the jobs of searches (Ray) cannot be reached."""
+
+
+class ServiceError(EtnasError, RuntimeError):
+    """A service answered with an error, or with what it never should.
+
+    `status` is the HTTP status, `title`, `detail` and `errors` what its problem document says
+    (RFC 9457).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        title: str = "",
+        detail: str = "",
+        errors: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.errors = tuple(errors)
+
+
+class SearchFailed(EtnasError, RuntimeError):
+    """A search that another machine ran has ended without a result; the message says why."""
+
+
+class NotAllowed(EtnasError, PermissionError):
+    """A service wants a token, or one with another scope or of another owner."""
+
+
+class ServiceUnavailable(EtnasError, ConnectionError):
+    """A service cannot be reached, or says that it cannot answer now."""

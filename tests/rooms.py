@@ -40,7 +40,10 @@ TORCHLESS = {
     "nas.strategy", "nas.store", "nas.client", "nas_services",
 }  # fmt: skip
 # What the service calls to take a request in, and to show what came out.
-SERVING = {"nas.report.files", "nas.report.result", "nas.run.submission", "nas.run.workspace"}
+SERVING = {
+    "nas.cli.drive", "nas.report.files", "nas.report.result", "nas.run.drive", "nas.run.settling",
+    "nas.run.submission", "nas.run.workspace",
+}  # fmt: skip
 TORCH = {"torch", "torchvision", "torchaudio", "triton", "safetensors.torch", "nas_kernels"}
 
 # The rooms beside torch whose catalog entries are declarations; all of nas.operators is without it.
@@ -53,12 +56,13 @@ NOT_ON_A_GPU_BOX = {"ray", "mlflow", "optuna", "sqlalchemy"}
 DOORS: dict[str, tuple[str, ...]] = {
     "fairseq": ("nas/export/fairseq/", "nas/task/fairseq_data.py"),
     "fastapi": ("services/nas_services/",),
-    "httpx": ("nas/client.py", "services/nas_services/"),
+    "httpx": ("nas/client/", "services/nas_services/"),
+    "jinja2": ("services/nas_services/pages/",),
     "lightgbm": ("nas/strategy/ranker_members.py",),
     "mlflow": ("nas/store/mlflow.py",),
     "num2words": ("nas/task/numbers.py",),
     "optuna": ("nas/strategy/optuna.py",),
-    "pandas": ("nas/report/",),
+    "pandas": ("nas/client/answers.py", "nas/report/"),
     "plotly": ("nas/report/",),
     "pyarrow": ("nas/report/",),
     "PIL": ("nas/task/image_folder.py",),
@@ -71,13 +75,22 @@ DOORS: dict[str, tuple[str, ...]] = {
         "nas/strategy/ranker_members.py",
         "nas/task/image_classification.py",
     ),
-    "sqlalchemy": ("nas/store/sql.py", "nas/store/database.py"),
+    "sqlalchemy": (
+        "nas/store/arrivals.py",
+        "nas/store/database.py",
+        "nas/store/rows.py",
+        "nas/store/schema.py",
+        "nas/store/serving_once.py",
+        "nas/store/serving_sql.py",
+        "nas/store/sql.py",
+        "nas/store/tokens.py",
+    ),
     "starlette": ("services/nas_services/",),
     "threadpoolctl": ("nas/strategy/ranker_members.py", "nas/strategy/optuna.py"),
     "tokenizers": ("nas/task/subwords.py",),
     "torchvision": ("nas/task/cifar10_files.py", "nas/task/image_classification.py"),
     "triton": ("kernels/nas_kernels/",),
-    "typer": ("nas/cli/",),
+    "typer": ("nas/cli/", "services/nas_services/commands.py"),
     "uvicorn": ("services/nas_services/",),
 }
 

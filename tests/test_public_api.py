@@ -60,6 +60,7 @@ REQUEST = {
 def test_names() -> None:
     assert nas.__all__ == [
         "Architecture",
+        "Client",
         "SearchResult",
         "SearchSpace",
         "SearchSpec",
@@ -99,11 +100,29 @@ def test_fields_and_methods_of_a_result() -> None:
     }  # fmt: skip
 
 
+def test_methods_of_a_client() -> None:
+    assert str(inspect.signature(nas.Client)) == (
+        "(url: 'str', token: 'str | None' = None, *, timeout: 'float' = 30.0, "
+        "retries: 'int' = 6, transport: 'httpx.BaseTransport | None' = None) -> 'None'"
+    )
+    public = {name for name in vars(nas.Client) if not name.startswith("_")}
+    assert public == {
+        "artifacts", "attentions", "cancel", "cancel_operation", "check", "close", "config",
+        "delete", "download", "events", "exporters", "fidelity", "front", "get", "health",
+        "history", "logs", "operation", "pareto_html", "pause", "resume", "searches", "space",
+        "spaces", "strategies", "submit", "tasks", "trial", "trials", "url", "validate_space",
+        "version", "wait",
+    }  # fmt: skip
+
+
 def test_import_loads_no_torch() -> None:
     program = "import sys, nas; sys.exit(bool({'torch', 'numpy', 'pydantic'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", program], check=True)
     program = "import sys, nas; nas.load_space; nas.load_spec; nas.SearchResult; nas.run_search\n"
     subprocess.run([sys.executable, "-c", f"{program}sys.exit('torch' in sys.modules)"], check=True)
+    heavy = {"torch", "sqlalchemy", "pandas", "ray", "mlflow", "fastapi"}
+    program = f"import sys, nas; nas.Client; sys.exit(bool({heavy} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_search_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from tests.cli.terminal import nas, written
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FOLDERS = ("kernels", "services", "search_spaces", "benchmarks")
+FOLDERS = ("kernels", "services", "search_spaces", "benchmarks", "docker")
 PAGES = sorted(
     page.relative_to(ROOT)
     for page in (
@@ -200,8 +200,10 @@ def test_every_command_and_option_is_among_those_run() -> None:
         "doctor", "translate",
     }  # fmt: skip
     told, run = (set(re.findall(r"--[a-z][a-z-]*", text)) for text in (README, "\n".join(FORMS)))
-    # Where things are kept is the next test's, and the other is MLflow's own.
-    assert told - run == {"--home", "--backend-store-uri"}
+    # Where things are kept is the next test's, one is MLflow's own, and those of the service are
+    # tested with it.
+    service = {"--server", "--data-binary"}
+    assert told - run == {"--home", "--backend-store-uri", *service}
 
 
 def test_everything_is_kept_where_it_is_told(

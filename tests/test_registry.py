@@ -121,6 +121,7 @@ class TestErrors:
         from nas import errors
 
         for error in vars(errors).values():
-            if isinstance(error, type) and error is not EtnasError:
+            ours = isinstance(error, type) and error.__module__ == errors.__name__
+            if ours and error is not EtnasError:
                 assert issubclass(error, EtnasError)
                 assert any(base.__module__ == "builtins" for base in error.__mro__[1:-3])

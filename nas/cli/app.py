@@ -15,7 +15,7 @@ from types import FrameType
 
 import typer
 
-from nas.cli import cost, maintenance, results, search, spaces, translate
+from nas.cli import cost, maintenance, remote, results, search, spaces, token, translate
 from nas.cli.tables import terminal
 from nas.errors import (
     CheckpointError,
@@ -42,7 +42,9 @@ results.register(app)
 cost.register(app)
 spaces.register(app)
 translate.register(app)
+remote.register(app)
 maintenance.register(app)
+token.register(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -17,9 +17,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column
-
-if TYPE_CHECKING:
-    from nas.run.running import Update
 
 TITLES = {
     "supernet": "training the supernet",
@@ -36,6 +33,19 @@ TITLES = {
 }
 
 
+class Step(Protocol):
+    """What is shown: `done` of `total` units of a phase, with a word on the last one."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+
+
 class Bars:
     """A listener that draws bars on a terminal, and a line at each phase's end elsewhere.
 
@@ -47,7 +57,7 @@ class Bars:
         # Rich would end the process, and point its standard output to nowhere.
         console.on_broken_pipe = _passed_on  # type: ignore[method-assign]
         self.tasks: dict[str, TaskID] = {}
-        self.last: Update | None = None
+        self.last: Step | None = None
         # What is said of the last unit gives way first where the terminal is narrow.
         rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self.progress = Progress(
@@ -79,12 +89,12 @@ class Bars:
             if self.last is not None:
                 self._line(self.last)
 
-    def __call__(self, update: Update) -> None:
+    def __call__(self, update: Step) -> None:
         """Moves the phase's bar."""
         with suppress(OSError):
             self._show(update)
 
-    def _show(self, update: Update) -> None:
+    def _show(self, update: Step) -> None:
         if update.total == 0:
             return
         before, self.last = self.last, update
@@ -102,7 +112,7 @@ class Bars:
             text=_word(update),
         )
 
-    def _line(self, last: Update) -> None:
+    def _line(self, last: Step) -> None:
         if not self.console.is_terminal:
             said = (f"{_title(last)}: {last.done} of {last.total}", _word(last))
             self.console.print(*filter(None, said), markup=False, highlight=False, soft_wrap=True)
@@ -113,9 +123,9 @@ def _passed_on() -> None:
     raise
 
 
-def _title(update: Update) -> str:
+def _title(update: Step) -> str:
     return TITLES.get(update.phase, update.phase)
 
 
-def _word(update: Update) -> str:
+def _word(update: Step) -> str:
     return " ".join(update.text.split())

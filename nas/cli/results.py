@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli import remote
+from nas.cli.remote import Id, Server
 from nas.cli.search import AsJson, Home, show_front
 from nas.cli.tables import show, terminal
 from nas.errors import NothingFeasible, SpecError
@@ -16,13 +18,12 @@ from nas.errors import NothingFeasible, SpecError
 if TYPE_CHECKING:
     from nas.report.result import SearchResult
 
-Id = Annotated[
-    str, typer.Argument(metavar="ID", help="A search's id, its beginning, or `last`: the newest.")
-]
 
-
-def list_recorded(as_json: AsJson = False, home: Home = None) -> None:
+def list_recorded(as_json: AsJson = False, home: Home = None, server: Server = None) -> None:
     """List the recorded searches, the newest first."""
+    if address := remote.chosen(server, home):
+        remote.list_searches(address, as_json)
+        return
     from nas.report.listing import list_searches, listing
     from nas.run.workspace import workspace
     from nas.store.sql import SqlStore
@@ -54,11 +55,10 @@ def pareto(
     ] = False,
     as_json: AsJson = False,
     home: Home = None,
+    server: Server = None,
 ) -> None:
     """Show a search's Pareto front, also of one that is still running."""
-    from nas.report.result import load_result
-
-    result = load_result(search_id, home).constrained(constraint or [])
+    result = _found(search_id, home, server).constrained(constraint or [])
     if html is not None:
         _write(html, result)
     if as_json and not best:
@@ -76,6 +76,14 @@ def pareto(
         typer.echo(json.dumps(said.to_json() if said else result.front[0]["architecture"]))
     elif not as_json:
         show_front(terminal(), result)
+
+
+def _found(search_id: str, home: Path | None, server: str | None) -> SearchResult:
+    if address := remote.chosen(server, home):
+        return remote.load_result(address, search_id)
+    from nas.report.result import load_result
+
+    return load_result(search_id, home)
 
 
 def _write(path: Path, result: SearchResult) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli import remote
+from nas.cli.remote import Detach, Server
 from nas.cli.tables import terminal
 from nas.errors import EtnasError, LeaseLost, SearchStateError, SpecError
 
@@ -48,25 +50,54 @@ def search(
     ] = False,
     as_json: AsJson = False,
     home: Home = None,
+    server: Server = None,
+    detach: Detach = False,
 ) -> None:
     """Search: train or find a supernet, score architectures, report a Pareto front."""
-    from nas.search.changes import parse_change
-    from nas.search.spec import load_spec, request_schema
-
     if schema:
+        from nas.search.spec import request_schema
+
         typer.echo(json.dumps(request_schema(), indent=2))
         return
     if (spec is None) == (resume is None):
         raise SpecError("nas search: give a SPEC.yaml, or --resume ID, not both and not neither")
-    if resume is not None:
-        if change or warm_start or dry_run:
-            raise SpecError(
-                "nas search --resume: a recorded request cannot be changed; --set, --warm-start "
-                "and --dry-run go with a SPEC.yaml"
-            )
+    if resume is not None and (change or warm_start or dry_run):
+        raise SpecError(
+            "nas search --resume: a recorded request cannot be changed; --set, --warm-start "
+            "and --dry-run go with a SPEC.yaml"
+        )
+    address = remote.chosen(server, home)
+    if detach and (address is None or dry_run):
+        raise SpecError("nas search --detach: it goes with --server URL, and not with --dry-run")
+    if address is not None:
+        remote.search(
+            address,
+            spec,
+            change or [],
+            resume=resume,
+            warm_start=warm_start,
+            dry_run=dry_run,
+            detach=detach,
+            as_json=as_json,
+        )
+    elif resume is not None:
         _run(resume, home, as_json)
-        return
-    request = load_spec(spec or Path(), dict(map(parse_change, change or [])))
+    else:
+        _begin(spec or Path(), change or [], warm_start, dry_run, as_json, home)
+
+
+def _begin(
+    spec: Path,
+    change: list[str],
+    warm_start: str | None,
+    dry_run: bool,
+    as_json: bool,
+    home: Path | None,
+) -> None:
+    from nas.search.changes import parse_change
+    from nas.search.spec import load_spec
+
+    request = load_spec(spec, dict(map(parse_change, change)))
     if dry_run:
         if warm_start is not None:
             from nas.report.result import earlier_search
@@ -110,6 +141,13 @@ def _run(search_id: str, home: Path | None, as_json: bool) -> None:
     from nas.report.result import resume_search
 
     _gated(_foreground(search_id, home, as_json, resume_search, "search --resume"))
+
+
+def ends(result: SearchResult) -> None:
+    """Ends the command where there is no front, or a ranking that is not to be trusted."""
+    if not result.front:
+        raise typer.Exit(3)
+    _gated(result)
 
 
 def _gated(result: SearchResult) -> None:

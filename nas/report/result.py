@@ -282,7 +282,7 @@ def resume_search(
 
     found = find_search(search_id, home)
     check_installed(found)
-    run(found.id, workspace(home), reporter=_report, listener=listener)
+    run(found.id, workspace(home), reporter=full_report, listener=listener)
     return load_result(found.id, home)
 
 
@@ -299,7 +299,7 @@ def fidelity_search(
 
     found = find_search(search_id, home)
     check_installed(found)
-    recheck(found.id, workspace(home), reporter=_report, listener=listener)
+    recheck(found.id, workspace(home), reporter=full_report, listener=listener)
     return load_result(found.id, home)
 
 
@@ -327,13 +327,14 @@ def confirm_search(
         checked = fidelity(spec, trials, found.facts)
         verdict = judge(spec.gate, checked, RankerTest.of(found.facts), looked_up=spec.looked_up)
         check(verdict, found.id, confirming=True)
-    confirm(found.id, place, reporter=_report, listener=listener)
+    confirm(found.id, place, reporter=full_report, listener=listener)
     return load_result(found.id, home)
 
 
-def _report(
+def full_report(
     record: SearchRecord, spec: SearchSpec, trials: Sequence[Trial], folder: Path
 ) -> Mapping[str, Path]:
+    """The report that a search ends with; raises what `write_report` raises."""
     extra = provenance(record)
     return write_report(folder, spec, trials, search_id=record.id, extra=extra, facts=record.facts)
 

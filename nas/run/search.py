@@ -28,18 +28,26 @@ from nas.train.checkpoint import State, read_state
 
 # Of the time budget, the share that supernet training may use: a first batch must still be scored.
 TRAINING_SHARE = 0.75
+# The fact that says how far the supernet is trained, as it was saved last.
+STEPS = "supernet_steps"
 Reporter = Callable[[SearchRecord, SearchSpec, Sequence[Trial], Path], Mapping[str, Path]]
 """Writes a report into a folder and gives its files by name; raises `OutputError`."""
 
 
 def run(
-    search: str, place: Workspace, *, reporter: Reporter, listener: Listener = lambda _: None
+    search: str,
+    place: Workspace,
+    *,
+    reporter: Reporter,
+    listener: Listener = lambda _: None,
+    passing: tuple[type[Exception], ...] = (),
 ) -> SearchRecord:
     """Runs a recorded search from wherever it stands to its report.
 
     Raises `SearchStateError` for a finished search, `LeaseLost` where another process runs it and
     `EvaluationBroken` where nothing could be evaluated. Killed at any moment, it can be run again:
-    no trial is lost or doubled.
+    no trial is lost or doubled. An error makes it a failed search, but for those of the kinds
+    `passing`, after which the caller sees to it that it goes on.
     """
     record = SqlStore(place.record_url).get(search)
     if record.state == "succeeded":
@@ -65,7 +73,8 @@ def run(
             write_report(running, reporter)
             return running.store.set_state(running.lease, "succeeded", phase="report")
         except Exception as error:
-            running.fail(error)
+            if not isinstance(error, passing):
+                running.fail(error)
             raise
 
 
@@ -133,6 +142,9 @@ def _train_supernet(running: Running) -> None:
         if progress.facts != facts:
             facts = progress.facts
             running.note_facts(facts)
+        if file is not None and not spec.looked_up:
+            # Who looks at the record alone sees that it comes further.
+            running.note_facts({STEPS: f"{progress.step} of {progress.steps}"})
         text = progress.waiting or progress.stopped or f"loss {progress.loss:.3f}"
         running.listener(Update("supernet", progress.step, progress.steps, text))
         # Training writes nothing to the record, so the loss of the lease is asked for.
@@ -145,7 +157,7 @@ def _train_supernet(running: Running) -> None:
     state = read_state(file, {})
     running.note_facts(
         {
-            "supernet_steps": f"{state.step} of {spec.supernet.steps} {state.stopped}".strip(),
+            STEPS: f"{state.step} of {spec.supernet.steps} {state.stopped}".strip(),
             "supernet_precision": state.precision,
             **_left_out(state),
         }

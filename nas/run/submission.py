@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nas.cost.forecast import Forecasts, known_costs, known_costs_of_many
 from nas.errors import StoreUnavailable
@@ -55,22 +55,39 @@ def submit(spec: SearchSpec, place: Workspace, *, warm_start: str | None = None)
     store = SqlStore(place.record_url)
     # A record that cannot be reached is found before there is a folder.
     store.searches()
+    if warm_start is not None:
+        warm_start = store.get(warm_start).id
+    facts = facts_of(spec, store, place.versions(), warm_start)
+    make_folder(place)
+    return store.create_search(spec.to_json(), warm_start=warm_start, facts=facts)
+
+
+def facts_of(
+    spec: SearchSpec, store: SqlStore, versions: Mapping[str, str], warm_start: str | None
+) -> dict[str, str]:
+    """The facts of a new search, by the `versions` of the code and the id of the earlier search.
+
+    Raises `SearchNotFound` for an unknown `warm_start`.
+    """
     facts = {
         "space_digest": spec.search_space.digest,
         "supernet_digest": spec.supernet_digest,
-        **place.versions(),
+        **versions,
     }
     if warm_start is not None:
-        warm_start = store.get(warm_start).id
         # The earlier search may still go on; a resumed run must begin with the same trials.
         facts[WARM_TRIALS] = str(_without_gaps(store.trials(warm_start, "search")))
+    return facts
+
+
+def make_folder(place: Workspace) -> None:
+    """Makes the workspace's folder; raises `StoreUnavailable` where it cannot be written to."""
     try:
         place.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"work folder {place.root}: {error.strerror}") from error
     if not os.access(place.root, os.W_OK):
         raise StoreUnavailable(f"work folder {place.root}: it cannot be written to")
-    return store.create_search(spec.to_json(), warm_start=warm_start, facts=facts)
 
 
 def _without_gaps(trials: Sequence[Trial]) -> int:

@@ -96,7 +96,8 @@ def project(
                 lease = store.acquire(
                     id, holder, _LEASE_SECONDS, holder_alive, purpose="projection"
                 )
-            except LeaseLost:
+            except (LeaseLost, SearchNotFound):
+                # Another process tells of it, or it was deleted since it was looked for.
                 if search is not None:
                     raise
                 continue

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError
@@ -16,7 +15,23 @@ from sqlalchemy.exc import IntegrityError
 from nas.errors import DuplicateTrial, LeaseLost, SearchStateError
 from nas.search.trial import ROLES, Trial, TrialRole, TrialState
 from nas.store import store
-from nas.store.database import (
+from nas.store.database import Database
+from nas.store.rows import (
+    add_event,
+    check_exists,
+    create_search,
+    events_of,
+    exists,
+    get_record,
+    insert_search,
+    last_front,
+    lease_change,
+    lease_row,
+    put,
+    to_event,
+    to_record,
+)
+from nas.store.schema import (
     ARTIFACTS,
     EVENTS,
     LEASES,
@@ -25,14 +40,7 @@ from nas.store.database import (
     SEARCHES,
     SPEND,
     TRIALS,
-    Database,
-    events_of,
-    find_row,
-    last_front,
-    lease_change,
-    lease_row,
-    not_found,
-    put,
+    WISHES,
 )
 from nas.store.store import (
     Artifact,
@@ -89,30 +97,24 @@ class SqlStore:
         warm_start: str | None = None,
         facts: Mapping[str, str] | None = None,
     ) -> SearchRecord:
-        now = self._now()
-        record = SearchRecord(
-            id=store.new_id(self._clock(), secrets.token_bytes(10)),
-            name=spec["name"],
-            spec=dict(spec),
-            state="queued",
-            created=now,
-            updated=now,
-            warm_start=self.get(warm_start).id if warm_start else None,
-            facts=dict(facts or {}),
-        )
         with self._database.transaction(write=True) as connection:
-            _insert_search(connection, record)
-            self._event(connection, record.id, "search.created", {})
-            return _get(connection, record.id, self.location)
+            return create_search(
+                connection,
+                spec,
+                now=self._clock(),
+                location=self.location,
+                warm_start=warm_start,
+                facts=facts,
+            )
 
     def get(self, id: str) -> SearchRecord:
         with self._database.transaction() as connection:
-            return _get(connection, id, self.location)
+            return get_record(connection, id, self.location)
 
     def searches(self) -> list[SearchRecord]:
         with self._database.transaction() as connection:
             rows = connection.execute(SEARCH_ROWS.order_by(*NEWEST))
-            return [SearchRecord(**row._mapping) for row in rows]
+            return [to_record(row) for row in rows]
 
     def set_state(
         self,
@@ -124,7 +126,7 @@ class SqlStore:
     ) -> SearchRecord:
         assert state in store.STATES, state
         with self._writing(lease) as connection:
-            now = _get(connection, lease.search, self.location)
+            now = get_record(connection, lease.search, self.location)
             if now.state in store.TERMINAL and state != now.state:
                 raise SearchStateError(
                     f"search {now.id} is {now.state}, which never changes; {state!r} was asked for"
@@ -136,10 +138,14 @@ class SqlStore:
 
     def reopen(self, lease: Lease) -> SearchRecord:
         with self._writing(lease) as connection:
-            now = _get(connection, lease.search, self.location)
-            if now.state in ("succeeded", "cancelled", "cancelling"):
+            now = get_record(connection, lease.search, self.location)
+            wanted = sql.select(WISHES.c.desired).where(WISHES.c.search == now.id)
+            state = now.state
+            if state not in ("succeeded", "cancelled") and connection.scalar(wanted) == "cancel":
+                state = "cancelling"
+            if state in ("succeeded", "cancelled", "cancelling"):
                 raise SearchStateError(
-                    f"search {now.id} is {now.state} and cannot be resumed; "
+                    f"search {now.id} is {state} and cannot be resumed; "
                     "a new search can begin from its trials (warm start)"
                 )
             changed = {"state": "queued", "error": None} if now.state == "failed" else {}
@@ -153,11 +159,11 @@ class SqlStore:
         change = sql.update(SEARCHES).where(SEARCHES.c.id == now.id)
         connection.execute(change.values(**values, updated=self._now()))
         self._event(connection, now.id, "search.state", dict(values))
-        return _get(connection, now.id, self.location)
+        return get_record(connection, now.id, self.location)
 
     def add_facts(self, lease: Lease, facts: Mapping[str, str]) -> None:
         with self._writing(lease) as connection:
-            now = _get(connection, lease.search, self.location)
+            now = get_record(connection, lease.search, self.location)
             change = sql.update(SEARCHES).where(SEARCHES.c.id == now.id)
             connection.execute(change.values(facts={**now.facts, **facts}))
             self._event(connection, now.id, "search.facts", dict(facts))
@@ -279,8 +285,7 @@ class SqlStore:
             return connection.execute(query).all()
 
     def _check(self, connection: sql.Connection, id: str) -> None:
-        if not _exists(connection, id):
-            raise not_found(connection, id, self.location)
+        check_exists(connection, id, self.location)
 
     def events(self, id: str, after: int = 0, limit: int | None = None) -> list[Event]:
         query = events_of(id).where(EVENTS.c.sequence > after).limit(limit)
@@ -288,7 +293,7 @@ class SqlStore:
 
     def _read_events(self, id: str, query: sql.Select[Any]) -> list[Event]:
         rows = self._rows(id, query)
-        return [Event(row.sequence, row.search, row.kind, row.data, row.time) for row in rows]
+        return [to_event(row) for row in rows]
 
     def unprojected(self) -> list[str]:
         query = sql.select(EVENTS.c.search).where(EVENTS.c.pending).group_by(EVENTS.c.search)
@@ -320,8 +325,7 @@ class SqlStore:
         data: Mapping[str, Any],
         pending: bool = True,
     ) -> None:
-        row = {"search": search, "kind": kind, "data": dict(data), "time": self._now()}
-        connection.execute(sql.insert(EVENTS).values(**row, pending=pending))
+        add_event(connection, search, kind, data, self._now(), pending)
 
     def import_search(
         self,
@@ -335,9 +339,11 @@ class SqlStore:
         known = {"search": record.id}
         events: list[tuple[str, dict[str, Any]]] = []
         with self._database.transaction(write=True) as connection:
-            if not _exists(connection, record.id):
-                _insert_search(connection, record)
+            if not exists(connection, record.id):
+                insert_search(connection, record)
                 events.append(("search.created", {}))
+            # Whoever runs it meanwhile waits, so that its trials keep one order.
+            connection.execute(lease_row(record.id, "search")).one()
             have = sql.select(TRIALS.c.role, TRIALS.c.index).where(TRIALS.c.search == record.id)
             present = {tuple(row) for row in connection.execute(have)}
             for trial in trials:
@@ -355,24 +361,7 @@ class SqlStore:
                 events.append(("pareto.updated", {"members": members}))
             for kind, data in events:
                 self._event(connection, record.id, kind, data, pending=False)
-            return _get(connection, record.id, self.location)
-
-
-def _exists(connection: sql.Connection, id: str) -> bool:
-    return connection.scalar(sql.select(SEARCHES.c.id).where(SEARCHES.c.id == id)) is not None
-
-
-def _get(connection: sql.Connection, id: str, location: str) -> SearchRecord:
-    return SearchRecord(**find_row(connection, id, location)._mapping)
-
-
-def _insert_search(connection: sql.Connection, record: SearchRecord) -> None:
-    values = {column.name: getattr(record, column.name) for column in SEARCHES.c}
-    connection.execute(sql.insert(SEARCHES).values(values))
-    for purpose in get_args(Purpose):
-        attempt = record.attempt if purpose == "search" else 0
-        row = {"search": record.id, "purpose": purpose, "attempt": attempt}
-        connection.execute(sql.insert(LEASES).values(row))
+            return get_record(connection, record.id, self.location)
 
 
 def _fence(connection: sql.Connection, lease: Lease) -> None:

@@ -104,8 +104,9 @@ class SearchStore(Protocol):
     written since. What is returned is a copy.
 
     Each search has a log of events, written in the transaction of the fact they tell: its kinds are
-    search.created, search.state, search.facts, trial, pareto.updated and artifact. It is also the
-    outbox, where an event waits until it is marked projected.
+    search.created, search.state, search.facts, trial, pareto.updated and artifact, and of a service
+    search.desired (what is wanted of a search from now on). It is also the outbox, where all but
+    the last kind wait until they are marked projected.
     """
 
     def create_search(
@@ -165,7 +166,7 @@ class SearchStore(Protocol):
     def reopen(self, lease: Lease) -> SearchRecord:
         """Makes a search resumable: a failed one is queued again, an unfinished one stays as it is.
 
-        Raises `SearchStateError` for one that succeeded, was cancelled or is being cancelled.
+        Raises `SearchStateError` for one that succeeded, was cancelled or is to be cancelled.
         """
 
     def add_facts(self, lease: Lease, facts: Mapping[str, str]) -> None:

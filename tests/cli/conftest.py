@@ -22,7 +22,10 @@ class Finished:
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("NAS_HOME", "NAS_DATABASE_URL", "NAS_SEARCH_SPACES", "RAY_ADDRESS"):
+    for name in (
+        *("NAS_HOME", "NAS_DATABASE_URL", "NAS_SEARCH_SPACES", "RAY_ADDRESS"),
+        *("NAS_SERVER", "NAS_TOKEN"),
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NO_MLFLOW)
     monkeypatch.setenv("NAS_DATA_DIR", str(tmp_path / "data"))

@@ -5,7 +5,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,16 +22,16 @@ PATIENCE = 0.005
 
 
 class Command:
-    """`nas ARGUMENTS` with its home in a place; what it says goes to a file there."""
+    """A command with its home in a place; what it says goes to a file there."""
 
     def __init__(
-        self, place: Workspace, *arguments: str, more: Mapping[str, str] | None = None
+        self, place: Workspace, command: Sequence[str], more: Mapping[str, str] | None = None
     ) -> None:
         self.place = place
         self.log = place.root / "said.txt"
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [*COMMAND, *arguments, "--home", str(place.root)],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -40,6 +40,7 @@ class Command:
                     os.environ,
                     MLFLOW_TRACKING_URI=place.tracking_uri,
                     NAS_DATABASE_URL=place.record_url,
+                    NAS_HOME=str(place.root),
                     **(more or {}),
                 ),
             )
@@ -72,8 +73,24 @@ class Command:
 def command(
     place: Workspace, *arguments: str, more: Mapping[str, str] | None = None
 ) -> Iterator[Command]:
-    """Runs it; whatever a test does, nothing is left."""
-    made = Command(place, *arguments, more=more)
+    """Runs `nas ARGUMENTS`; whatever a test does, nothing is left."""
+    with running(place, [*COMMAND, *arguments, "--home", str(place.root)], more) as made:
+        yield made
+
+
+@contextmanager
+def driver(place: Workspace, search: str, number: int) -> Iterator[Command]:
+    """Runs the process of a service's attempt at a search, likewise."""
+    with running(place, [sys.executable, "-m", "nas.cli.drive", search, str(number)]) as made:
+        yield made
+
+
+@contextmanager
+def running(
+    place: Workspace, command: Sequence[str], more: Mapping[str, str] | None = None
+) -> Iterator[Command]:
+    """Runs any command, likewise."""
+    made = Command(place, command, more)
     try:
         yield made
     finally:

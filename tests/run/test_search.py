@@ -66,6 +66,14 @@ class TestUndisturbed:
         assert "torch" in record.facts["evaluation_provenance"]
         assert len(record.facts["data_digest"]) == 64
         assert record.facts["supernet_steps"] == f"{RECIPE['steps']} of {RECIPE['steps']}"
+        saved = [
+            event.data["supernet_steps"]
+            for event in finished.store.events(finished.id)
+            if event.kind == "search.facts" and "supernet_steps" in event.data
+        ]
+        every = RECIPE["checkpoint_every"]
+        steps = range(every, RECIPE["steps"] + 1, every)
+        assert saved == [f"{step} of {RECIPE['steps']}" for step in steps]
         phases = [
             event.data["phase"]
             for event in finished.store.events(finished.id)
