@@ -41,6 +41,7 @@ from nas.client.waiting import Listener, TextBar, wait
 from nas.errors import SpecError
 from nas.search.spec import SearchSpec
 from nas.space.search_space import SearchSpace
+from nas.store.store import ID_LENGTH
 
 PAGE = 200
 MOST_IN_A_PAGE = 1000
@@ -166,7 +167,9 @@ class Client:
 
     def delete(self, search: str) -> None:
         """Deletes a search that has ended, with its trials and its files."""
-        self._transport.ask("DELETE", path("searches", search))
+        # Asked for again after a lost answer, `last` would be the next one.
+        id = search if len(search) == ID_LENGTH else self.get(search).id
+        self._transport.ask("DELETE", path("searches", id))
 
     def wait(
         self,

@@ -24,6 +24,8 @@ LONGEST_KEY = 255
 LONGEST_TEXT = 10_000
 MOST_DIGITS = 20
 LEAST, MOST = -(2**63), 2**63 - 1
+# A key is not shown itself: an integer may have more digits than Python writes.
+_KINDS = {int: "an integer", float: "a number", bool: "a truth value", type(None): "null"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,11 @@ def check_values(given: Any) -> None:
 
 def _check_key(key: Any, path: tuple[Any, ...]) -> None:
     if not isinstance(key, str):
-        raise malformed(pointer(path), f"keys are texts, {str(key)[:100]!r} given", "key_type")
+        raise malformed(
+            pointer(path),
+            f"keys are texts, {_KINDS.get(type(key), 'another value')} given",
+            "key_type",
+        )
     _check_one(key, path)
 
 

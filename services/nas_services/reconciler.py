@@ -137,7 +137,12 @@ class Reconciler:
     def _outcome(self, attempt: Attempt, status: JobStatus | None) -> str:
         if status is None:
             return f"Ray knows no job {attempt.job}: it was never there, or Ray's head was lost"
-        said = self.launcher.logs(attempt.job).strip().splitlines() if status == "failed" else []
+        try:
+            told = self.launcher.logs(attempt.job) if status == "failed" else ""
+        except LauncherUnavailable:
+            # The log lies on the job's machine, which may be gone while Ray itself answers.
+            return f"job {attempt.job} {status}, and its log cannot be read"
+        said = told.strip().splitlines()
         return writable(
             f"job {attempt.job} {status}: {said[-1][:_SHOWN]}"
             if said

@@ -23,6 +23,8 @@ COOKIE = "nas_session"
 LIFETIME = 8 * 3600
 KEY_BYTES = 32
 LONGEST_COOKIE = 512
+# What is signed begins with its use, so that one signature never serves as another.
+_COOKIE, _FORM = b"cookie:", b"form:"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Sessions:
         """A new session of a token's id, and its cookie; may raise `StoreUnavailable`."""
         session = Session(secrets.token_urlsafe(18), token, int(self._clock()) + LIFETIME)
         content = json.dumps([session.id, session.token, session.expires]).encode()
-        return session, f"{_text(content)}.{_text(self._sign(content))}"
+        return session, f"{_text(content)}.{_text(self._sign(_COOKIE + content))}"
 
     def read(self, cookie: str) -> Session | None:
         """The session of a cookie; None where it is none of ours or has ended."""
@@ -63,7 +65,7 @@ class Sessions:
             given, signed = _bytes(content), _bytes(signature)
         except binascii.Error:
             return None
-        if not hmac.compare_digest(signed, self._sign(given)):
+        if not hmac.compare_digest(signed, self._sign(_COOKIE + given)):
             return None
         session = Session(*json.loads(given))
         if session.expires <= self._clock() or session.id in self._ended:
@@ -79,7 +81,7 @@ class Sessions:
 
     def csrf_token(self, session: Session) -> str:
         """What a page of this session puts into its forms, and no other site can know."""
-        return _text(self._sign(f"csrf:{session.id}".encode()))
+        return _text(self._sign(_FORM + session.id.encode()))
 
     def is_csrf_token(self, session: Session, given: str) -> bool:
         """Whether this is the session's, compared in constant time."""

@@ -67,6 +67,11 @@ def test_a_search_from_its_submission_to_its_end(client: Client, services: Servi
     client.delete(begun.id)
     with pytest.raises(SearchNotFound):
         client.get(begun.id)
+    kept, gone = client.submit(SPEC), client.submit(SPEC)
+    for each in (kept, gone):
+        set_state(services, each.id, "failed")
+    client.delete("last")
+    assert [each.id for each in client.searches()] == [kept.id]
     other = client.submit(SPEC)
     assert client.cancel(other.id).state == "cancelling"
     with pytest.raises(SearchStateError, match="delete"):

@@ -1,5 +1,6 @@
 """Who may do what: tokens, scopes, browsers' sessions, and where a request comes from."""
 
+import base64
 import re
 import stat
 from collections.abc import Callable, Iterator
@@ -294,6 +295,16 @@ def test_processes_share_the_key_and_nobody_else_can_read_it(tmp_path: Path) -> 
     file.write_bytes(b"short")
     with pytest.raises(StoreUnavailable, match="32 bytes"):
         Sessions(file).begin("T")
+
+
+def test_what_is_signed_for_a_form_is_no_cookie(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path / "key")
+    session, cookie = sessions.begin("T")
+    assert sessions.read(cookie) == session
+    signature = sessions.csrf_token(session)
+    for content in (session.id, f"csrf:{session.id}", f"form:{session.id}"):
+        text = base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+        assert sessions.read(f"{text}.{signature}") is None
 
 
 @pytest.mark.parametrize("part", range(3))

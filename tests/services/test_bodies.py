@@ -75,6 +75,7 @@ def test_json_that_is_none_or_beyond_the_bounds_is_malformed(
         pytest.param("space: [" + "0," * 20_000 + "0]", id="many values"),
         pytest.param("a: 1\na: 2", id="a key twice"),
         pytest.param("1: 2", id="a number as key"),
+        pytest.param("? 0x" + "f" * 5_000 + "\n: 1", id="endless digits as key"),
         pytest.param("? [a, b]\n: c", id="a list as key"),
         pytest.param("? {a: b}\n: c", id="a mapping as key"),
         pytest.param("space: 'a\\0b'\nb: \"\\0\"", id="NUL"),

@@ -106,7 +106,16 @@ def test_constraints_leave_those_that_keep_them(client: TestClient, services: Se
 
 @pytest.mark.parametrize(
     "constraint",
-    ["flops", "flops < 3", "flops <= nan", "flops <= -1", "colour <= 3", "", "a" * 999],
+    [
+        "flops",
+        "flops < 3",
+        "flops <= nan",
+        "flops <= -1",
+        "colour <= 3",
+        "",
+        "a" * 999,
+        f"flops<={'0' * 250}5",
+    ],
 )
 def test_a_constraint_that_is_none_is_pointed_at(
     client: TestClient, services: Services, constraint: str

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.errors import StoreUnavailable
+from nas.errors import LauncherUnavailable, StoreUnavailable
 from nas.run.lease import holder
 from nas.store.database import sqlite_url
 from nas.store.serving import Attempt, Desired
@@ -97,6 +97,24 @@ def test_a_queued_search_is_started_once(house: House) -> None:
     house.drive(search)
     house.step(LEASE / 2)
     assert house.started == [f"{search}-1"]
+
+
+def test_an_attempt_whose_log_is_gone_with_its_machine_ends_and_the_next_one_begins(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = house.submit()
+    house.step()
+
+    def unreadable(_: str) -> str:
+        raise LauncherUnavailable("500 for the log")
+
+    monkeypatch.setattr(house.launcher, "logs", unreadable)
+    house.end(f"{search}-1")
+    house.step(LEASE)
+    first, *_ = house.attempts(search)
+    assert first.outcome == f"job {search}-1 failed, and its log cannot be read"
+    house.step(LEASE)
+    assert [each.number for each in house.attempts(search)] == [1, 2]
 
 
 def test_searches_of_a_terminal_are_no_affair_of_ours(house: House) -> None:

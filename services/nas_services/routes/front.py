@@ -25,6 +25,7 @@ router = APIRouter(tags=["front"])
 
 PAGE_FILE = "pareto.html"
 MOST_CONSTRAINTS = 32
+LONGEST_CONSTRAINT = 200
 
 
 @router.get("/searches/{id}/pareto", response_model=schemas.FrontShown)
@@ -57,7 +58,9 @@ def _constraints(given: list[str]) -> list[Constraint]:
     found, faults = [], []
     for place, text in enumerate(given):
         try:
-            found.append(Constraint.parse(text[:200]))
+            if len(text) > LONGEST_CONSTRAINT:
+                raise SpecError(f"{len(text)} characters given, {LONGEST_CONSTRAINT} are allowed")
+            found.append(Constraint.parse(text))
         except SpecError as error:
             where = f"/query/constraint/{place}"
             faults.append(Fault(where, "constraint", str(error).removeprefix("constraint: ")))
