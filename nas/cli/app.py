@@ -28,6 +28,8 @@ from nas.errors import (
     missing_package,
 )
 
+# What the extra `service` brings; all else that may be missing is the engine's.
+SERVICE = ("fastapi", "jinja2", "starlette", "uvicorn")
 WRONG_INPUT, NOTHING_FEASIBLE, GATE_FAILED, FAILED, INTERRUPTED = 2, 3, 4, 1, 130
 
 app = typer.Typer(
@@ -109,7 +111,8 @@ def run(arguments: Sequence[str]) -> int:
         return _code(error)
     except ModuleNotFoundError as error:
         package = missing_package(error)
-        _fail(error, f"this needs {package}, which is not installed: pip install 'etnas[engine]'")
+        extra = "service" if package in SERVICE else "engine"
+        _fail(error, f"this needs {package}, which is not installed: pip install 'etnas[{extra}]'")
         return WRONG_INPUT
     except BrokenPipeError:
         # Who read the output has gone away, as `| head` does.

@@ -167,3 +167,14 @@ def test_help_loads_nothing_heavy() -> None:
         assert f" {command} " in ended.stdout
     heavy = {"torch", "numpy", "pydantic", "yaml", "sqlalchemy", "ray", "mlflow", "pandas"}
     assert not heavy & set(ended.stderr.split())
+
+
+@pytest.mark.parametrize(("package", "extra"), [("uvicorn", "service"), ("torch", "engine")])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(
+    package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+
+    monkeypatch.setattr("nas.cli.app.app", command)
+    refused(nas("anything"), package, f"etnas[{extra}]")
