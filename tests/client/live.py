@@ -23,5 +23,6 @@ def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            # Streams that are still open have no end to wait for.
+            server.should_exit = server.force_exit = True
             thread.join()

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from nas_services.app import create_app
 from nas_services.dependencies import Services
 from nas_services.settings import Settings
+from tests.client.live import serving
 from tests.report.samples import controls, request, searched
 from tests.services.launcher import StubLauncher
 from tests.services.records import (
@@ -24,7 +25,6 @@ from tests.services.records import (
     services_of,
     set_state,
 )
-from tests.services.test_events import served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -70,7 +70,7 @@ def services(app: FastAPI) -> Services:
 @pytest.fixture
 def address(app: FastAPI) -> Iterator[str]:
     """Where the service is served."""
-    with served(app) as found:
+    with serving(app) as found:
         yield found
 
 
@@ -255,7 +255,7 @@ def test_a_browser_logs_in_and_out(
     services = services_of(app)
     _, secret = services.serving.add_token("somebody", ["submit"])
     id = new_search(services, owner="somebody")
-    with served(app) as address:
+    with serving(app) as address:
         context = chromium.new_context()
         page = context.new_page()
         page.set_default_timeout(20_000)

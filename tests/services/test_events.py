@@ -4,14 +4,13 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -23,6 +22,7 @@ from nas_services.dependencies import Services
 from nas_services.hub import Hub
 from nas_services.logs import LINES
 from nas_services.settings import Settings
+from tests.client.live import serving
 from tests.services.launcher import StubLauncher
 from tests.services.records import (
     add_trials,
@@ -52,24 +52,6 @@ def messages(text: str) -> list[dict[str, Any]]:
 def services(app: FastAPI) -> Services:
     """The service's parts."""
     return services_of(app)
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """A server of the application on a free port; its address."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = server.force_exit = True
-        thread.join(10)
 
 
 # -- over HTTP -------------------------------------------------------------------------------------
@@ -174,7 +156,7 @@ def test_a_hundred_listeners_hear_an_event_within_a_second(
             return await asyncio.gather(*tasks), written, threads
 
     before = threading.active_count()
-    with served(app) as address:
+    with serving(app) as address:
         heard, written, threads = asyncio.run(main(address))
     assert [len(each) for each in heard] == [1] * 100
     assert max(each[0] for each in heard) - written < 1
@@ -187,7 +169,7 @@ def test_a_silent_stream_beats(settings: Settings, launcher: StubLauncher) -> No
     services = services_of(app)
     services.hub.heartbeat_seconds = services.hub.logs.seconds = 0.02
     id = new_search(services)
-    with served(app) as address:
+    with serving(app) as address:
         for path in ("events", "logs"):
             with httpx.stream("GET", f"{address}{SEARCHES}/{id}/{path}", timeout=10) as answer:
                 lines = answer.iter_lines()
@@ -202,7 +184,7 @@ def test_nobody_listens_any_more_once_all_have_gone(
     services = services_of(app)
     id = new_search(services)
     set_state(services, id, "running")
-    with served(app) as address:
+    with serving(app) as address:
         for _ in range(3):
             with httpx.stream("GET", f"{address}{SEARCHES}/{id}/events", timeout=10) as answer:
                 assert "retry" in next(answer.iter_lines())

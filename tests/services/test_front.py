@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any
@@ -138,7 +137,7 @@ def test_a_front_follows_every_trial(client: TestClient, services: Services) -> 
         wanted = ParetoFront.of(trade_off(count), load_spec(SPEC).parsed_objectives)
         assert [m["index"] for m in found["members"]] == [m.index for m in wanted.members]
     set_state(services, id, "succeeded")
-    time.sleep(findings.FRESH_SECONDS)
+    services.findings.told([id])
     assert shown(client, id, "pareto")["state"] == "succeeded"
 
 
@@ -204,7 +203,7 @@ def test_the_history_is_the_reports(client: TestClient, services: Services) -> N
     extent = replace(wanted.extent, axes=(wanted.extent.axes[0], moved))
     add_facts(services, id, {EXTENT: extent.to_text()})
     set_state(services, id, "succeeded")
-    time.sleep(findings.FRESH_SECONDS)
+    services.findings.told([id])
     assert shown(client, id, "pareto/history")["reference"]["flops"] == moved.worst
 
 
